@@ -1,0 +1,73 @@
+"""The home: three roots kept apart, and who may work in them.
+
+`data/` is what must not be lost, `logs/` is what may be, `run/` is what a restart makes again.
+"""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from matinee.core.errors import Locked
+from matinee.core.files import check_format, read_json, write_json
+
+HOME_FORMAT = 1
+
+
+class Home:
+    """The folder that everything a run keeps is under.
+
+    Args:
+        path: the folder; made with its roots when missing.
+
+    Raises:
+        FormatTooNew: a newer matinee made it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.absolute()
+        self.data = self.path / "data"
+        self.logs = self.path / "logs"
+        self.run = self.path / "run"
+        for root in (self.data, self.logs, self.run):
+            root.mkdir(parents=True, exist_ok=True)
+        marker = self.path / "home.json"
+        try:
+            check_format(str(self.path), read_json(marker, format_version=HOME_FORMAT)["format_version"], HOME_FORMAT)
+        except FileNotFoundError:
+            write_json(marker, {"format_version": HOME_FORMAT})
+
+    @property
+    def bundles(self) -> Path:
+        """The folder of published and kept bundles."""
+        return self.data / "bundles"
+
+    def resolve(self, url: str) -> str:
+        """Put the roots in place of `{data}`, `{logs}` and `{run}`."""
+        return url.format(data=self.data, logs=self.logs, run=self.run)
+
+    @contextmanager
+    def lock(self, name: str) -> Iterator[None]:
+        """Hold the lock `name` of this home; it goes with the process, however that ends.
+
+        Raises:
+            Locked: another process holds it; the message says which.
+        """
+        path = self.run / f"{name}.lock"
+        with path.open("a+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                file.seek(0)
+                holder = file.read().strip() or "unknown"
+                raise Locked(
+                    f"{name} is already running here: {path} is held by {holder}",
+                    remedy=f"Wait until it ends, or end it; two of `{name}` never work on one home.",
+                ) from error
+            file.seek(0)
+            file.truncate()
+            file.write(json.dumps({"pid": os.getpid()}))
+            file.flush()
+            yield

@@ -1,0 +1,172 @@
+"""Settings: one `matinee.toml`, overridden by the environment.
+
+`MATINEE_HOME=/srv/matinee` sets `home`; `MATINEE_SERVING__PORT=9000` sets `serving.port`. `{data}`,
+`{logs}` and `{run}` in a URL stand for the home's three roots.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+from zoneinfo import ZoneInfo
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from matinee.core.errors import ConfigurationError
+
+CONFIG_FILE = "matinee.toml"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class StreamSettings(_Section):
+    """How lines of the stream are read."""
+
+    timezone: str = "UTC"
+    """IANA name of the zone that a line's local time is in."""
+
+    @field_validator("timezone")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (ValueError, OSError) as error:
+            raise ValueError(f"unknown time zone {value!r}; use an IANA name such as Europe/Berlin") from error
+        return value
+
+
+class LogSettings(_Section):
+    """The event log."""
+
+    url: str = "sqlite:///{data}/log.sqlite"
+    """`sqlite:///PATH`."""
+
+
+class LakeSettings(_Section):
+    """The lake, and how often ingest commits to it."""
+
+    url: str = "{data}/lake"
+    """A local folder."""
+    commit_seconds: Annotated[float, Field(gt=0)] = 3.0
+    """Seconds after which what was taken in is committed."""
+    commit_rows: Annotated[int, Field(gt=0)] = 200_000
+    """Rows after which it is committed before that."""
+    retention_days: Annotated[int, Field(gt=0)] = 730
+    """Days of event time after which rows are deleted; untimed rows stay."""
+    compact_after_commits: Annotated[int, Field(gt=0)] = 200
+    """Commits after which small files are joined and a checkpoint is written."""
+    keep_versions_days: Annotated[int, Field(gt=0)] = 7
+    """Days for which every version of a table can be read again."""
+
+
+class HistorySettings(_Section):
+    """What each user did lately."""
+
+    url: str = "lmdb:///{data}/history"
+    """`lmdb:///PATH`."""
+    poll_seconds: Annotated[float, Field(gt=0, le=0.1)] = 0.05
+    """Seconds between two polls of the log; history is written at each."""
+
+
+class TrainingSettings(_Section):
+    """One run of training."""
+
+    model: str = "als"
+    """The model that `matinee train` fits unless told otherwise."""
+    split: Literal["auto", "random", "time", "last"] = "auto"
+    """How the evaluation's test part is held out; `auto`: `last` where times are known, else `random`."""
+    test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    """The share of interactions held out."""
+    positive_rating: float = 4.0
+    """A rating at or above this counts as liking; watching without a rating always does."""
+    seed: int = 0
+    """Seed of splits, models and bootstrap."""
+    threads: Annotated[int, Field(gt=0)] = 2
+    """Processor cores a model may use where it can."""
+    bootstrap_resamples: Annotated[int, Field(ge=100)] = 2_000
+    """Resamples of users behind the gate's confidence interval."""
+    top_n: Annotated[int, Field(gt=0, le=1_000)] = 100
+    """Recommendations kept for every user in the bundle."""
+    keep_bundles: Annotated[int, Field(gt=1)] = 5
+    """Bundles kept besides those in use; older ones are deleted."""
+
+
+class ServingSettings(_Section):
+    """The HTTP service."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on; loopback unless told otherwise."""
+    port: Annotated[int, Field(ge=0, le=65_535)] = 8082
+    """Port to listen on."""
+    reload_seconds: Annotated[float, Field(gt=0)] = 0.5
+    """Seconds between looks for a new release."""
+    telemetry_queue: Annotated[int, Field(gt=0)] = 20_000
+    """Answers that may wait to be written to the log; more are dropped and counted."""
+    telemetry_seconds: Annotated[float, Field(gt=0)] = 0.2
+    """Seconds between two writes of waiting answers."""
+
+
+class LoggingSettings(_Section):
+    """The program's own log files: JSON lines, rotated, capped."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """Lowest level written."""
+    file_megabytes: Annotated[int, Field(gt=0)] = 10
+    """Size at which a file is rotated."""
+    files: Annotated[int, Field(gt=0)] = 5
+    """Rotated files kept for each role."""
+
+
+class Settings(BaseSettings):
+    """Everything that can be set, in sections."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        env_prefix="MATINEE_",
+        env_nested_delimiter="__",
+        toml_file=CONFIG_FILE,
+        use_attribute_docstrings=True,
+    )
+
+    home: Path = Path(".matinee")
+    """The folder that everything a run keeps is under: `data/`, `logs/`, `run/`."""
+    control_url: str = "sqlite:///{data}/control.sqlite"
+    """SQLAlchemy URL of the database of alarms, releases and their audit."""
+    mlflow_url: str = "sqlite:///{data}/mlflow.sqlite"
+    """MLflow tracking URI."""
+    stream: StreamSettings = StreamSettings()
+    log: LogSettings = LogSettings()
+    lake: LakeSettings = LakeSettings()
+    history: HistorySettings = HistorySettings()
+    training: TrainingSettings = TrainingSettings()
+    serving: ServingSettings = ServingSettings()
+    logging: LoggingSettings = LoggingSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the signature is pydantic's
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments first, then the environment, then the file."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+
+def load_settings(**overrides: object) -> Settings:
+    """Read the settings, or raise `ConfigurationError` naming the setting that is wrong."""
+    try:
+        return Settings(**overrides)  # type: ignore[arg-type]  # pydantic checks them
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}" for problem in error.errors()
+        )
+        raise ConfigurationError(
+            f"settings: {problems}", remedy=f"Mend {CONFIG_FILE} or the MATINEE_… variable of that name."
+        ) from error
+    except ValueError as error:
+        raise ConfigurationError(f"{CONFIG_FILE} cannot be read: {error}", remedy="It must be valid TOML.") from error

@@ -1,0 +1,70 @@
+"""The events that matinee speaks of. Small, typed, and read by everyone.
+
+All times are UTC microseconds since 1970. Ids have the form of `matinee.core.ids`.
+"""
+
+from typing import Annotated
+
+import msgspec
+
+from matinee.core.ids import ID_PATTERN
+
+Id = Annotated[str, msgspec.Meta(pattern=f"^{ID_PATTERN}$")]
+MIN_RATING, MAX_RATING = 0.5, 5.0
+"""MovieLens rates in half stars from 0.5; a line of the stream in whole stars from 1."""
+MAX_MINUTE = 1_439
+"""The last minute of a day: no movie is longer."""
+
+
+class Watch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Somebody requested one minute of an item."""
+
+    time_us: int
+    user: Id
+    item: Id
+    minute: Annotated[int, msgspec.Meta(ge=0, le=MAX_MINUTE)]
+
+
+class Rating(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Somebody rated an item. Without a time where the source has none."""
+
+    time_us: int | None = None
+    user: Id
+    item: Id
+    rating: Annotated[float, msgspec.Meta(ge=MIN_RATING, le=MAX_RATING)]
+
+
+class Received(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The caller's line about an answer it got, or failed to get (status 0 and an error)."""
+
+    time_us: int
+    user: Id
+    host: str
+    status: int
+    items: tuple[Id, ...] = ()
+    latency_ms: float | None = None
+    error: str | None = None
+
+
+class Served(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Our record of an answer we gave.
+
+    `step` is the step of the fallback chain that answered (`personal`, `folded_in`, `popular_in_segment`,
+    `popular`). `scores` is aligned with `items`, or empty where the step has none; `propensities` is the
+    probability with which each item was shown, empty where nothing was left to chance.
+    """
+
+    time_us: int
+    request_id: str
+    user: Id
+    items: tuple[Id, ...]
+    model_version: str
+    arm: str
+    step: str
+    latency_ms: float
+    scores: tuple[float, ...] = ()
+    propensities: tuple[float, ...] = ()
+
+
+Event = Watch | Rating | Received | Served
+KINDS: dict[str, type[Event]] = {"watch": Watch, "rating": Rating, "received": Received, "served": Served}

@@ -1,0 +1,72 @@
+"""The interface of a history store."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol, Self
+
+from matinee.history.record import UserHistory
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One partition of one generation of a log: what a position is counted within."""
+
+    generation: str
+    partition: int
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One thing a user did, with the position it has in its source.
+
+    Exactly one of `minute` and `rating` is given. `time_us` is 0 where the source has no times.
+    """
+
+    position: int
+    user: str
+    item: str
+    time_us: int
+    minute: int | None = None
+    rating: float | None = None
+
+
+class History(Protocol):
+    """Per user, the latest items. Every write is idempotent by offset."""
+
+    def apply(self, source: Source, actions: Iterable[Action], *, end: int) -> int:
+        """Fold actions in, in the order of their positions, and remember that `source` is applied below `end`.
+
+        Actions at positions already applied are passed over. All in one transaction. Returns how many were new.
+
+        Raises:
+            StoreUnavailable: nothing was applied; the same call may go through later.
+            OutOfRoom: the same, because the disk or the map is full.
+        """
+
+    def get(self, user: str) -> UserHistory | None:
+        """What the user did lately, or nothing for a stranger.
+
+        Raises:
+            StoreUnavailable: the store did not answer.
+        """
+
+    def applied(self) -> Mapping[Source, int]:
+        """Of each source, the position below which everything is applied."""
+
+    def items(self) -> Iterator[tuple[str, UserHistory]]:
+        """Every user with what they did, in the order of the ids."""
+
+    def clear(self) -> None:
+        """Forget everything, as before a rebuild."""
+
+    def sync(self) -> None:
+        """Make what was applied survive a power cut (a crashed process never loses it)."""
+
+    def close(self) -> None:
+        """Let go of what the store holds."""
+
+    def __enter__(self) -> Self:
+        """The store itself; leaving the block closes it."""
+
+    def __exit__(self, *exception: object) -> None:
+        """Close the store."""

@@ -1,0 +1,1 @@
+"""The event log that producers and consumers share; back ends are opened by URL."""
