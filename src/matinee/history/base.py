@@ -1,6 +1,6 @@
 """The interface of a history store."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol, Self
 
@@ -16,25 +16,28 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class Action:
-    """One thing a user did, with the position it has in its source.
+class Actions:
+    """What users did, in the order of the positions: columns of equal length, for speed."""
 
-    Exactly one of `minute` and `rating` is given. `time_us` is 0 where the source has no times.
-    """
+    positions: list[int]
+    users: list[str]
+    items: list[str]
+    times_us: list[int]
+    """0 where the source has no times."""
+    minutes: list[int | None]
+    """The minute of the item that was watched; nothing for a rating."""
+    ratings: list[float | None]
+    """The rating that was given; nothing for watching."""
 
-    position: int
-    user: str
-    item: str
-    time_us: int
-    minute: int | None = None
-    rating: float | None = None
+    def __len__(self) -> int:
+        return len(self.positions)
 
 
 class History(Protocol):
     """Per user, the latest items. Every write is idempotent by offset."""
 
-    def apply(self, source: Source, actions: Iterable[Action], *, end: int) -> int:
-        """Fold actions in, in the order of their positions, and remember that `source` is applied below `end`.
+    def apply(self, source: Source, actions: Actions, *, end: int) -> int:
+        """Fold actions in and remember that `source` is applied below `end`.
 
         Actions at positions already applied are passed over. All in one transaction. Returns how many were new.
 

@@ -1,0 +1,1 @@
+"""Collaborative filtering: arrays in, arrays out. Names are imported when first used."""
