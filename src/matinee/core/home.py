@@ -35,7 +35,9 @@ class Home:
             root.mkdir(parents=True, exist_ok=True)
         marker = self.path / "home.json"
         try:
-            check_format(str(self.path), read_json(marker, format_version=HOME_FORMAT)["format_version"], HOME_FORMAT)
+            check_format(
+                str(self.path), read_json(marker, format_version=HOME_FORMAT)["format_version"], HOME_FORMAT
+            )
         except FileNotFoundError:
             write_json(marker, {"format_version": HOME_FORMAT})
 

@@ -9,7 +9,12 @@ from typing import Annotated, Literal
 from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
 
 from matinee.core.errors import ConfigurationError
 
@@ -169,4 +174,6 @@ def load_settings(**overrides: object) -> Settings:
             f"settings: {problems}", remedy=f"Mend {CONFIG_FILE} or the MATINEE_… variable of that name."
         ) from error
     except ValueError as error:
-        raise ConfigurationError(f"{CONFIG_FILE} cannot be read: {error}", remedy="It must be valid TOML.") from error
+        raise ConfigurationError(
+            f"{CONFIG_FILE} cannot be read: {error}", remedy="It must be valid TOML."
+        ) from error

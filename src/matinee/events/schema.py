@@ -38,32 +38,31 @@ class Reason(StrEnum):
 
 TIME = pl.Datetime("us", "UTC")
 
-READ_SCHEMA = pl.Schema(
-    {
-        "outcome": pl.Enum([outcome.value for outcome in Outcome]),
-        "reason": pl.String,  # a Reason, where quarantined
-        "repairs": pl.String,  # names of the repairs, joined by commas, where repaired
-        "kind": pl.String,  # watch, rating, received, served; null where quarantined
-        "time": TIME,  # null for untimed ratings
-        "received_at": TIME,
-        "event_id": pl.String,
-        "producer": pl.String,
-        "dedup_key": pl.Binary,  # xxh3-128 of the event id, else of the payload: 16 bytes, never null
-        "user": pl.String,
-        "item": pl.String,
-        "minute": pl.Int32,
-        "rating": pl.Float32,
-        "items": pl.List(pl.String),  # received, served
-        "host": pl.String,  # received
-        "status": pl.Int32,  # received
-        "error": pl.String,  # received
-        "latency_ms": pl.Float64,  # received, served
-        "request_id": pl.String,  # served, as are all below but the last
-        "model_version": pl.String,
-        "arm": pl.String,
-        "step": pl.String,
-        "scores": pl.List(pl.Float32),
-        "propensities": pl.List(pl.Float32),
-        "raw": pl.Binary,
-    }
-)
+_COLUMNS: dict[str, pl.DataType | type[pl.DataType]] = {
+    "outcome": pl.Enum([outcome.value for outcome in Outcome]),
+    "reason": pl.String,  # a Reason, where quarantined
+    "repairs": pl.String,  # names of the repairs, joined by commas, where repaired
+    "kind": pl.String,  # watch, rating, received, served; null where quarantined
+    "time": TIME,  # null for untimed ratings
+    "received_at": TIME,
+    "event_id": pl.String,
+    "producer": pl.String,
+    "dedup_key": pl.Binary,  # xxh3-128 of the event id, else of the payload: 16 bytes, never null
+    "user": pl.String,
+    "item": pl.String,
+    "minute": pl.Int32,
+    "rating": pl.Float32,
+    "items": pl.List(pl.String),  # received, served
+    "host": pl.String,  # received
+    "status": pl.Int32,  # received
+    "error": pl.String,  # received
+    "latency_ms": pl.Float64,  # received, served
+    "request_id": pl.String,  # served, as are all below but the last
+    "model_version": pl.String,
+    "arm": pl.String,
+    "step": pl.String,
+    "scores": pl.List(pl.Float32),
+    "propensities": pl.List(pl.Float32),
+    "raw": pl.Binary,
+}
+READ_SCHEMA = pl.Schema(_COLUMNS)
