@@ -4,15 +4,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol, Self
 
+from matinee.events.offsets import Source
 from matinee.history.record import UserHistory
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """One partition of one generation of a log: what a position is counted within."""
-
-    generation: str
-    partition: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,7 +77,7 @@ class Model(ABC):
         Returns:
             (items int32, scores float32), both (u, n); -1 and -inf where there are no more.
         """
-        from matinee.models.top_n import top_n  # noqa: PLC0415 - keeps Numba out of who only needs the interface
+        from matinee.models.top_n import top_n  # noqa: PLC0415 - Numba stays out of who only needs the interface
 
         return top_n(self, user_index, n, exclude)
 
