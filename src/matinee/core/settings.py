@@ -36,7 +36,7 @@ class StreamSettings(_Section):
     def _known(cls, value: str) -> str:
         try:
             ZoneInfo(value)
-        except (ValueError, OSError) as error:
+        except (KeyError, ValueError, OSError) as error:
             raise ValueError(f"unknown time zone {value!r}; use an IANA name such as Europe/Berlin") from error
         return value
 

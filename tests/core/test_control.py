@@ -1,0 +1,45 @@
+import pytest
+import sqlalchemy as sa
+
+from matinee.core.alarms import Alarms
+from matinee.core.clock import ManualClock
+from matinee.core.control import METADATA, open_control
+from matinee.core.errors import FormatTooNew
+
+
+def test_migrations_make_the_schema_that_the_tables_declare(tmp_path):
+    engine = open_control(f"sqlite:///{tmp_path}/control.sqlite")
+    found = sa.inspect(engine)
+    for table in METADATA.sorted_tables:
+        columns = {column["name"]: str(column["type"]) for column in found.get_columns(table.name)}
+        assert columns == {column.name: str(column.type) for column in table.columns}
+    engine.dispose()
+
+
+def test_opening_twice_keeps_what_is_there(tmp_path):
+    url = f"sqlite:///{tmp_path}/control.sqlite"
+    engine = open_control(url)
+    Alarms(engine, ManualClock(5)).raise_alarm("log_recreated", "critical", {"was": "a", "is": "b"}, "Do this.")
+    engine.dispose()
+    again = open_control(url)
+    (alarm,) = Alarms(again, ManualClock()).latest()
+    again.dispose()
+    assert (alarm.raised_at_us, alarm.name, alarm.evidence) == (5, "log_recreated", {"was": "a", "is": "b"})
+
+
+def test_a_newer_schema_is_refused(tmp_path):
+    url = f"sqlite:///{tmp_path}/control.sqlite"
+    engine = open_control(url)
+    with engine.begin() as connection:
+        connection.execute(sa.text("update alembic_version set version_num = '9999'"))
+    engine.dispose()
+    with pytest.raises(FormatTooNew, match="9999"):
+        open_control(url)
+
+
+def test_an_alarm_that_cannot_be_stored_does_not_raise(tmp_path):
+    engine = open_control(f"sqlite:///{tmp_path}/control.sqlite")
+    with engine.begin() as connection:
+        connection.execute(sa.text("drop table alarms"))
+    Alarms(engine, ManualClock()).raise_alarm("any", "warning", {}, "None.")
+    engine.dispose()
