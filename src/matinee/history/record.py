@@ -1,0 +1,205 @@
+"""What is kept of one user: the latest items, packed; how actions are folded in, and how it is read again.
+
+A packed record is MessagePack: `[format version, [source, position, …], [entry, …]]`, an entry being
+`[item, last time, minutes, rated]` and `rated` nothing or `[twice the rating, µs before the last time, source,
+position]`. Sources are numbers of the store's registry. With 10 items it takes some 350 bytes.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import NamedTuple
+
+import msgspec
+
+from matinee.core.errors import Corrupt
+from matinee.core.files import check_format
+from matinee.events.offsets import Source
+from matinee.history.minutes import Minutes, add_minute, count_minutes
+
+RECORD_FORMAT = 1
+MAX_ITEMS = 200
+"""A user's latest items that are kept; the bundle carries the complete seen set."""
+
+Action = tuple[int, str, int, int | None, float | None]
+"""Position, item, time (UTC µs; 0 where the source has none), minute watched or nothing, rating or nothing."""
+
+
+class Entry(NamedTuple):
+    """One item of a user's history."""
+
+    item: str
+    last_us: int
+    """Time of the last action on the item, in UTC microseconds; 0 where it is not known."""
+    minutes_seen: int
+    """Distinct minutes watched."""
+    rating: float | None
+    """The latest rating by time, then by offset."""
+
+
+@dataclass(frozen=True, slots=True)
+class UserHistory:
+    """What a user did lately.
+
+    Attributes:
+        entries: at most `MAX_ITEMS` items, newest first; equal times in the order of the item ids.
+        offsets: of each source, the highest position of this user that was folded in.
+    """
+
+    entries: tuple[Entry, ...]
+    offsets: Mapping[Source, int]
+
+
+class _Rated(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    doubled: int | float  # twice the rating: half stars, the usual case, are then one byte
+    before_us: int  # the entry's last time minus the rating's: mostly 0, which is one byte
+    source: int
+    position: int
+
+
+class _Entry(msgspec.Struct, array_like=True, gc=False):
+    item: str
+    last_us: int
+    minutes: Minutes
+    rated: _Rated | None = None
+
+
+class _Record(msgspec.Struct, array_like=True, gc=False):
+    format_version: int
+    offsets: list[int]
+    entries: list[_Entry]
+
+
+class _Version(msgspec.Struct, array_like=True):
+    format_version: int
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(_Record).decode
+_decode_version = msgspec.msgpack.Decoder(_Version).decode
+_by_time = attrgetter("last_us")
+_by_item = attrgetter("item")
+
+
+def fold(packed: bytes | None, source: int, actions: Iterable[Action], sources: Sequence[Source]) -> bytes:
+    """The packed record after a user's further actions; pure.
+
+    The order in which actions are folded in does not matter to what is kept of them, as long as no item had to
+    make room. Where more than `MAX_ITEMS` were met, the kept items and their last times are still independent of
+    the order; minutes and ratings of an item that was dropped and came back are those since it came back.
+
+    Args:
+        packed: the record so far; nothing for a stranger.
+        source: number of the source that the actions are from.
+        actions: the actions, each once.
+        sources: the sources by number. Ratings of one time from two sources are told apart by the sources' order.
+
+    Raises:
+        Corrupt: `packed` is not what `fold` returned.
+        FormatTooNew: a newer matinee packed it.
+    """
+    record = _Record(RECORD_FORMAT, [], []) if packed is None else _read(packed)
+    entries = record.entries
+    newest = -1
+    for position, item, time_us, minute, rating in actions:
+        for entry in reversed(entries):  # people go on with what they watched last
+            if entry.item == item:
+                break
+        else:
+            entry = _Entry(item, time_us, [])
+            entries.append(entry)
+        if time_us > entry.last_us:
+            _move(entry, time_us)
+        if minute is not None:
+            entry.minutes = add_minute(entry.minutes, minute)
+        if rating is not None:
+            _keep_latest(entry, _rated(entry, rating, time_us, source, position), sources)
+        newest = max(newest, position)
+        if len(entries) > MAX_ITEMS:
+            _drop_oldest(entries)
+    _advance(record.offsets, source, newest)
+    return _encode(record)
+
+
+def unpack(packed: bytes, sources: Sequence[Source]) -> UserHistory:
+    """Read a packed record.
+
+    Raises:
+        Corrupt: the bytes are not what `fold` returned.
+        FormatTooNew: a newer matinee packed them.
+    """
+    record = _read(packed)
+    latest = sorted(record.entries, key=_by_item)
+    latest.sort(key=_by_time, reverse=True)  # stable: equal times stay in the order of the items
+    entries = tuple(
+        Entry(e.item, e.last_us, count_minutes(e.minutes), None if e.rated is None else e.rated.doubled / 2)
+        for e in latest
+    )
+    try:
+        offsets = {sources[n]: p for n, p in zip(record.offsets[::2], record.offsets[1::2], strict=True)}
+    except (IndexError, ValueError) as error:
+        raise Corrupt("a user's record names a source that the store does not know") from error
+    return UserHistory(entries, offsets)
+
+
+def _read(packed: bytes) -> _Record:
+    try:
+        record = _decode(packed)
+    except msgspec.MsgspecError as error:
+        _refuse(packed, error)
+        raise
+    if record.format_version > RECORD_FORMAT:
+        check_format("a user's record", record.format_version, RECORD_FORMAT)
+    return record
+
+
+def _refuse(packed: bytes, error: msgspec.MsgspecError) -> None:
+    """Say whether bytes that do not fit come from a newer matinee or are broken."""
+    try:
+        version = _decode_version(packed).format_version
+    except msgspec.MsgspecError:
+        version = 0
+    check_format("a user's record", version, RECORD_FORMAT)
+    raise Corrupt(
+        f"a user's record is not what was written: {error}", remedy="Run `matinee history rebuild`."
+    ) from error
+
+
+def _move(entry: _Entry, time_us: int) -> None:
+    """Give the entry a later last time, and keep its rating's time where it was."""
+    if (rated := entry.rated) is not None:
+        entry.rated = _Rated(rated.doubled, rated.before_us + time_us - entry.last_us, rated.source, rated.position)
+    entry.last_us = time_us
+
+
+def _rated(entry: _Entry, rating: float, time_us: int, source: int, position: int) -> _Rated:
+    doubled = rating * 2
+    whole = int(doubled)
+    return _Rated(whole if whole == doubled else doubled, entry.last_us - time_us, source, position)
+
+
+def _keep_latest(entry: _Entry, rated: _Rated, sources: Sequence[Source]) -> None:
+    """Take a rating where it is later than the one that is there, by time, then by offset."""
+    old = entry.rated
+    if old is None or _order(rated, sources) > _order(old, sources):
+        entry.rated = rated
+
+
+def _order(rated: _Rated, sources: Sequence[Source]) -> tuple[int, Source, int]:
+    return -rated.before_us, sources[rated.source], rated.position
+
+
+def _drop_oldest(entries: list[_Entry]) -> None:
+    # Of equal times the last by item id goes: the same choice whatever came first.
+    oldest = min(entry.last_us for entry in entries)
+    gone = max((entry for entry in entries if entry.last_us == oldest), key=_by_item)
+    entries.remove(gone)
+
+
+def _advance(offsets: list[int], source: int, position: int) -> None:
+    for at in range(0, len(offsets), 2):
+        if offsets[at] == source:
+            offsets[at + 1] = max(offsets[at + 1], position)
+            return
+    if position >= 0:
+        offsets += (source, position)
