@@ -1,0 +1,54 @@
+# `make demo` and `make test` are all a newcomer needs; each makes .venv by itself.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints/constraints.txt
+DEMO_ARGS ?=
+TEST_ARGS ?=
+DATA ?= $(MATINEE_TEST_DATA)
+
+.PHONY: help demo test check bench docs clean
+help:  ## What there is to make
+	@grep -E '^[a-z.]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
+
+$(VENV)/.made:
+	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "matinee needs Python 3.11 to 3.13; name one: make PYTHON=python3.12 …")'
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(VENV)/.installed: $(VENV)/.made pyproject.toml constraints/constraints.txt
+	@echo "Installing matinee into $(VENV) …"
+	$(PIP) --editable .
+	touch $@
+
+$(VENV)/.developer: $(VENV)/.installed
+	@echo "Installing what tests and checks need …"
+	$(PIP) --editable '.[dev]'
+	touch $@
+
+.venv: $(VENV)/.developer  ## The virtual environment, with everything for development
+
+demo: $(VENV)/.installed  ## From a stream to recommendations with titles you know (DEMO_ARGS="--seconds 5")
+	$(BIN)/matinee demo $(DEMO_ARGS)
+
+test: $(VENV)/.developer  ## All tests (TEST_ARGS="tests/lake -k compact")
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(TEST_ARGS)
+
+check: $(VENV)/.developer  ## Format, lint, types, layers
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.developer  ## The benchmarks (DATA=folder with the real data sets)
+	@test -n "$(DATA)" || { echo "Name the folder of real data: make bench DATA=…"; exit 2; }
+	$(BIN)/python benchmarks/read.py --path $(DATA)/movielog/movielog.csv.gz
+	$(BIN)/python benchmarks/ingest.py --path $(DATA)/movielog/movielog.csv.gz
+	$(BIN)/python benchmarks/svd.py --path $(DATA)/ml-1m
+	$(BIN)/python benchmarks/serving.py
+
+docs: $(VENV)/.developer  ## Check that every command in the documentation runs
+	$(BIN)/python -m pytest tests/docs
+
+clean:  ## Remove the virtual environment and caches (never .matinee)
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
