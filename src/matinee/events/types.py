@@ -9,9 +9,15 @@ import msgspec
 
 from matinee.core.ids import ID_PATTERN
 
-Id = Annotated[str, msgspec.Meta(pattern=f"^{ID_PATTERN}$")]
+Id = Annotated[str, msgspec.Meta(pattern=rf"^{ID_PATTERN}\Z")]
 MIN_RATING, MAX_RATING = 0.5, 5.0
 """MovieLens rates in half stars from 0.5; a line of the stream in whole stars from 1."""
+MAX_STATUS = 999
+Status = Annotated[int, msgspec.Meta(ge=0, le=MAX_STATUS)]
+"""An HTTP status, or 0 where no answer came."""
+Milliseconds = Annotated[float, msgspec.Meta(ge=0)]
+Score = Annotated[float, msgspec.Meta(ge=-3e38, le=3e38)]
+"""What a 32-bit float can hold."""
 MAX_MINUTE = 1_439
 """The last minute of a day: no movie is longer."""
 
@@ -40,9 +46,9 @@ class Received(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     time_us: int
     user: Id
     host: str
-    status: int
+    status: Status
     items: tuple[Id, ...] = ()
-    latency_ms: float | None = None
+    latency_ms: Milliseconds | None = None
     error: str | None = None
 
 
@@ -61,9 +67,9 @@ class Served(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     model_version: str
     arm: str
     step: str
-    latency_ms: float
-    scores: tuple[float, ...] = ()
-    propensities: tuple[float, ...] = ()
+    latency_ms: Milliseconds
+    scores: tuple[Score, ...] = ()
+    propensities: tuple[Score, ...] = ()
 
 
 Event = Watch | Rating | Received | Served
