@@ -1,0 +1,1 @@
+"""The immutable folder that a run makes and a server opens: checksummed, never pickled, mapped into memory."""

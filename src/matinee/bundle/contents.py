@@ -1,0 +1,116 @@
+"""What goes into a bundle, as plain things: it needs nothing of training."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from matinee.bundle.manifest import Provenance
+from matinee.core.errors import InvalidInput
+from matinee.core.ids import item_id
+
+_ARRAY_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
+MAX_TOP = 65_535
+MAX_SEGMENTS = 32_767
+
+
+@dataclass(frozen=True, slots=True)
+class UserBlock:
+    """Some users, one row each.
+
+    Attributes:
+        ids: u user ids. Ascending, within a block and from block to block, is fastest and smallest on disk.
+        top: int32, shape (u, n); item indices, best first; -1 where there are no more.
+        scores: float32, shape (u, n), aligned with `top`.
+        seen_indptr: int64, shape (u + 1,); row r has seen `seen_indices[seen_indptr[r]:seen_indptr[r + 1]]`.
+        seen_indices: int32, item indices; distinct within a row.
+        segments: int16, shape (u,); the user's segment, -1 where there is none.
+
+    Raises:
+        InvalidInput: a shape or dtype differs; says which.
+    """
+
+    ids: Sequence[str]
+    top: NDArray[np.int32]
+    scores: NDArray[np.float32]
+    seen_indptr: NDArray[np.int64]
+    seen_indices: NDArray[np.int32]
+    segments: NDArray[np.int16]
+
+    def __post_init__(self) -> None:
+        rows = len(self.ids)
+        width = self.top.shape[1] if self.top.ndim == 2 else -1
+        _expect("top", self.top, "int32", (rows, width))
+        _expect("scores", self.scores, "float32", (rows, width))
+        _expect("seen_indptr", self.seen_indptr, "int64", (rows + 1,))
+        _expect("seen_indices", self.seen_indices, "int32", (len(self.seen_indices),))
+        _expect("segments", self.segments, "int16", (rows,))
+        if width > MAX_TOP:
+            raise InvalidInput(f"top has {width} columns; at most {MAX_TOP} fit")
+        ends = self.seen_indptr
+        if ends[0] != 0 or ends[-1] != len(self.seen_indices) or (np.diff(ends) < 0).any():
+            raise InvalidInput("seen_indptr does not ascend from 0 to the length of seen_indices")
+
+    def check(self, n_items: int, n_segments: int) -> None:
+        """Raise `InvalidInput` where an index or a segment is out of range."""
+        _expect_range("top", self.top, -1, n_items)
+        _expect_range("seen_indices", self.seen_indices, 0, n_items)
+        _expect_range("segments", self.segments, -1, n_segments)
+
+
+@dataclass(frozen=True, slots=True)
+class BundleContents:
+    """Everything that `write_bundle` needs.
+
+    Attributes:
+        provenance: what the run says about itself.
+        items: n_items distinct item ids, in the order of their indices.
+        item_minutes: float32, shape (n_items,); each item's length in minutes.
+        popular: int32, shape (n_items,); all item indices, most popular first.
+        segments: names of the user segments.
+        popular_by_segment: int32, shape (n_segments, n_items); the same within each segment.
+        users: blocks of users, read once; no user stands there twice.
+        fold_in: what the model's `fold_in_arrays()` gives; empty where it does not fold in.
+
+    Raises:
+        InvalidInput: something does not fit together; says what.
+    """
+
+    provenance: Provenance
+    items: Sequence[str]
+    item_minutes: NDArray[np.float32]
+    popular: NDArray[np.int32]
+    segments: Sequence[str]
+    popular_by_segment: NDArray[np.int32]
+    users: Iterable[UserBlock]
+    fold_in: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        n_items, n_segments = len(self.items), len(self.segments)
+        for text in self.items:
+            item_id(text)
+        if len(set(self.items)) != n_items:
+            raise InvalidInput("items holds an id twice")
+        if len(set(self.segments)) != n_segments or n_segments > MAX_SEGMENTS:
+            raise InvalidInput(f"segments holds a name twice, or more than {MAX_SEGMENTS} names")
+        _expect("item_minutes", self.item_minutes, "float32", (n_items,))
+        _expect("popular", self.popular, "int32", (n_items,))
+        _expect("popular_by_segment", self.popular_by_segment, "int32", (n_segments, n_items))
+        for row in (self.popular, *self.popular_by_segment):
+            if not np.array_equal(np.sort(row), np.arange(n_items)):
+                raise InvalidInput("an ordering by popularity does not hold every item once")
+        for name, array in self.fold_in.items():
+            if _ARRAY_NAME.fullmatch(name) is None or array.dtype.hasobject:
+                raise InvalidInput(f"fold_in[{name!r}] has a name or dtype ({array.dtype}) that cannot be stored")
+
+
+def _expect(name: str, array: NDArray[np.generic], dtype: str, shape: tuple[int, ...]) -> None:
+    if array.dtype != dtype or array.shape != shape:
+        raise InvalidInput(f"{name} is {array.dtype}{array.shape}; expected {dtype}{shape}")
+
+
+def _expect_range(name: str, array: NDArray[np.integer], low: int, end: int) -> None:
+    if array.size and not (low <= array.min() and array.max() < end):
+        raise InvalidInput(f"{name} holds {array.min()} to {array.max()}; expected {low} to {end - 1}")

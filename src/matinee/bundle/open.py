@@ -1,0 +1,131 @@
+"""Opening a bundle: verified once per host, mapped into memory once for all processes."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from matinee.bundle.manifest import Manifest
+from matinee.bundle.users import USERS, UserEntry, Users
+from matinee.bundle.verify import verify_bundle
+from matinee.bundle.write import FOLD_IN_PREFIX, ITEM_MINUTES, ITEMS, POPULAR
+from matinee.core.errors import Corrupt
+from matinee.events.offsets import Source
+from matinee.models.fold_in import FoldIn
+
+_READ_BYTES = 1 << 20
+
+
+class Bundle:
+    """An open bundle. Made by `open_bundle`; safe to use from several threads.
+
+    Closing: who holds it swaps in the next bundle, waits until the answers begun before that are out, then
+    closes. An answer later still does no harm to the process: looking up a user then raises, and arrays already
+    handed out stay readable, because each keeps its own mapping.
+    """
+
+    def __init__(self, path: Path, manifest: Manifest) -> None:
+        self._path = path
+        self.manifest = manifest
+        self.version = manifest.version
+        self.items: tuple[str, ...] = tuple((path / ITEMS).read_text(encoding="ascii").split("\n")[:-1])
+        """Item ids by index."""
+        self._item_index = {item: index for index, item in enumerate(self.items)}
+        self.item_minutes: NDArray[np.float32] = _map(path / ITEM_MINUTES)
+        """float32, shape (n_items,)."""
+        self._popular: NDArray[np.int32] = _map(path / POPULAR)
+        self.fold_in: FoldIn | None = _open_fold_in(path, manifest)
+        """What folds newcomers in, or nothing where the model cannot."""
+        self._ends = manifest.ends()
+        self._users = Users(path / USERS, manifest.index_type)
+
+    def item_index(self, item: str) -> int | None:
+        """The index of an item id, or nothing where the bundle does not know it."""
+        return self._item_index.get(item)
+
+    def user(self, user: str) -> UserEntry | None:
+        """What the bundle knows of a user, or nothing for a stranger."""
+        return self._users.get(user)
+
+    @property
+    def users(self) -> Users:
+        """All users, for those who walk through them."""
+        return self._users
+
+    def popular(self, segment: int | None = None) -> NDArray[np.int32]:
+        """All item indices, most popular first, int32, shape (n_items,): in a segment, or overall for None.
+
+        Overall too for -1 and for a segment that the bundle does not know: an answer is better than none.
+        """
+        row = 0 if segment is None or not 0 <= segment < len(self._popular) - 1 else segment + 1
+        ordering: NDArray[np.int32] = self._popular[row]
+        return ordering
+
+    def is_newer(self, offsets: Mapping[Source, int]) -> bool:
+        """Whether any of these offsets is not in the bundle's snapshot.
+
+        Args:
+            offsets: by source, the highest position of something that was done. It is newer at or beyond the
+                snapshot's end of that source, and wherever the snapshot did not know the source.
+        """
+        ends = self._ends
+        return any(position >= ends.get(source, 0) for source, position in offsets.items())
+
+    def touch(self) -> int:
+        """Read every page in before traffic comes, and return how many bytes that were. Blocks: use a thread."""
+        total = 0
+        buffer = bytearray(_READ_BYTES)
+        for name in self.manifest.files:
+            with (self._path / name).open("rb", buffering=0) as file:
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_SEQUENTIAL)
+                while read := file.readinto(buffer):
+                    total += read
+        for array in (self.item_minutes, self._popular):
+            int(array.view(np.uint8).reshape(-1)[:: os.sysconf("SC_PAGE_SIZE")].sum())
+        return total
+
+    def close(self) -> None:
+        """Let go of the users' file; see the class for when. A second call does nothing."""
+        self._users.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def open_bundle(path: Path, run: Path) -> Bundle:
+    """Open the bundle in folder `path`, after making sure that it is what was written.
+
+    Args:
+        path: `bundles/<version>`.
+        run: the home's `run/`, where it is remembered that this host verified the bundle.
+
+    Raises:
+        Corrupt: a file is missing or not what was written; the message names it.
+        FormatTooNew: a newer matinee wrote it.
+    """
+    manifest = verify_bundle(path, run)
+    try:
+        return Bundle(path.absolute(), manifest)
+    except FileNotFoundError as error:
+        raise Corrupt(f"{error.filename} went missing while the bundle was opened") from error
+
+
+def _open_fold_in(path: Path, manifest: Manifest) -> FoldIn | None:
+    arrays = {
+        name.removeprefix(FOLD_IN_PREFIX).removesuffix(".npy"): _map(path / name)
+        for name in manifest.files
+        if name.startswith(FOLD_IN_PREFIX)
+    }
+    return FoldIn.from_arrays(arrays) if arrays else None
+
+
+def _map(path: Path) -> NDArray[Any]:
+    # A plain array over the mapping: indexing np.memmap itself costs several times as much.
+    array: NDArray[Any] = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+    return array

@@ -1,0 +1,166 @@
+"""The LMDB of users: id → segment, best items with their scores, and everything seen.
+
+A value is little endian: segment int16, number of best items n uint16, n scores float32, n item indices, and
+the indices of the items seen to the end of the value. Indices are uint16 where the catalogue allows (27,000
+movies do), else int32: that halves the file, and so the memory that it takes when it is mapped.
+"""
+
+import struct
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from threading import Lock
+from typing import Any, NamedTuple
+
+import lmdb
+import numpy as np
+from numpy.typing import NDArray
+
+from matinee.bundle.contents import UserBlock
+from matinee.core.errors import Corrupt, InvalidInput
+from matinee.core.ids import user_id
+
+USERS = "users.lmdb"
+_HEAD = struct.Struct("<hH")
+_SCORE = np.dtype("<f4")
+_MAX_KEY = 511
+_USERS_A_TRANSACTION = 20_000
+_FIRST_MAP_BYTES = 1 << 26
+
+
+class UserEntry(NamedTuple):
+    """What a bundle knows of a user. The arrays are read-only or the caller's own."""
+
+    top: NDArray[np.int32]
+    """Item indices, best first."""
+    scores: NDArray[np.float32]
+    """Aligned with `top`."""
+    seen: NDArray[np.int32]
+    """Indices of every item the user has seen."""
+    segment: int
+    """-1 where the user is in none."""
+
+
+def index_type(n_items: int) -> str:
+    """The smallest dtype that holds every index of the catalogue, as NumPy writes it."""
+    return "<u2" if n_items <= 1 << 16 else "<i4"
+
+
+def pack_users(block: UserBlock, dtype: str) -> Iterator[tuple[bytes, bytes]]:
+    """Each user of a block as key and value."""
+    lengths = (block.top >= 0).cumprod(axis=1).sum(axis=1).tolist()
+    scores, top = block.scores.astype(_SCORE).tobytes(), block.top.astype(dtype).tobytes()
+    seen, size = block.seen_indices.astype(dtype).tobytes(), np.dtype(dtype).itemsize
+    seen_at = (block.seen_indptr * size).tolist()
+    width = block.top.shape[1]
+    for row, (user, n, segment) in enumerate(zip(block.ids, lengths, block.segments.tolist(), strict=True)):
+        first = row * width
+        value = (
+            _HEAD.pack(segment, n)
+            + scores[4 * first : 4 * (first + n)]
+            + top[size * first : size * (first + n)]
+            + seen[seen_at[row] : seen_at[row + 1]]
+        )
+        yield user_id(user).encode(), value
+
+
+def unpack_user(value: bytes, dtype: np.dtype[Any]) -> UserEntry:
+    """The entry that `pack_users` made the value of."""
+    segment, n = _HEAD.unpack_from(value)
+    split = 4 + 4 * n
+    indices = np.frombuffer(value, dtype, offset=split).astype(np.int32)
+    return UserEntry(indices[:n], np.frombuffer(value, _SCORE, n, 4), indices[n:], segment)
+
+
+def write_users(path: Path, blocks: Iterable[UserBlock], *, n_items: int, n_segments: int) -> int:
+    """Write the LMDB file of users, as small as it can be, and return how many there are.
+
+    The file is not yet forced to the disk.
+
+    Raises:
+        InvalidInput: a block does not fit the catalogue, or a user stands there twice.
+    """
+    env = lmdb.open(
+        str(path), subdir=False, lock=False, sync=False, metasync=False, map_size=_FIRST_MAP_BYTES, max_dbs=0
+    )
+    try:
+        count, last = 0, b""
+        for block in blocks:
+            block.check(n_items, n_segments)
+            pairs = sorted(pack_users(block, index_type(n_items)))
+            for start in range(0, len(pairs), _USERS_A_TRANSACTION):
+                part = pairs[start : start + _USERS_A_TRANSACTION]
+                _put(env, part, append=part[0][0] > last)
+                last = max(last, part[-1][0])
+                count += len(part)
+        return count
+    finally:
+        env.close()
+
+
+def _put(env: Any, pairs: list[tuple[bytes, bytes]], *, append: bool) -> None:
+    repeated = next((a for (a, _), (b, _) in pairwise(pairs) if a == b), None)
+    if repeated is None:
+        while True:
+            try:
+                with env.begin(write=True) as transaction, transaction.cursor() as cursor:
+                    _, added = cursor.putmulti(pairs, overwrite=False, append=append)
+                break
+            except lmdb.MapFullError:
+                env.set_mapsize(2 * env.info()["map_size"])
+        if added == len(pairs):
+            return
+    who = "" if repeated is None else f": {repeated.decode()}"
+    raise InvalidInput(f"a user stands in the bundle's blocks twice{who}")
+
+
+class Users:
+    """The users of an open bundle. Safe to use from several threads.
+
+    The file never changes, so one read transaction serves for good. A lock keeps a look-up and `close` apart: a
+    look-up after it raises, and none is ever under way in memory that is no longer mapped.
+
+    Args:
+        path: a file that was verified.
+        dtype: how it stores indices.
+
+    Raises:
+        Corrupt: it is not an LMDB file.
+    """
+
+    def __init__(self, path: Path, dtype: str) -> None:
+        self._dtype = np.dtype(dtype)
+        self._lock = Lock()
+        try:
+            self._env = lmdb.open(
+                str(path), subdir=False, readonly=True, lock=False, readahead=False, create=False,
+                map_size=path.stat().st_size, max_dbs=0,
+            )  # fmt: skip
+            self._read: Any = self._env.begin()
+        except lmdb.Error as error:
+            raise Corrupt(f"{path} cannot be opened: {error}") from error
+
+    def __len__(self) -> int:
+        with self._lock:
+            return int(self._read.stat(self._env.open_db(txn=self._read))["entries"])
+
+    def get(self, user: str) -> UserEntry | None:
+        """The user's entry, or nothing for a stranger."""
+        key = user.encode("utf-8", "surrogatepass")
+        if not 0 < len(key) <= _MAX_KEY:
+            return None
+        with self._lock:
+            value = self._read.get(key)
+        return None if value is None else unpack_user(value, self._dtype)
+
+    def ids(self) -> Iterator[str]:
+        """Every user id, ascending."""
+        with self._env.begin() as transaction, transaction.cursor() as cursor:
+            for key in cursor.iternext(keys=True, values=False):
+                yield key.decode()
+
+    def close(self) -> None:
+        """Unmap the file. A second call does nothing."""
+        with self._lock:
+            self._read.abort()
+            self._env.close()

@@ -1,0 +1,164 @@
+"""Writing a bundle: beside its place, forced to the disk, then renamed. Half a bundle never has a bundle's name."""
+
+import errno
+import fcntl
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import lmdb
+import numpy as np
+
+from matinee.bundle.contents import BundleContents
+from matinee.bundle.manifest import (
+    BUNDLE_FORMAT,
+    MANIFEST,
+    FileRecord,
+    Manifest,
+    encode_manifest,
+    version_name,
+)
+from matinee.bundle.users import USERS, index_type, write_users
+from matinee.core.clock import Clock
+from matinee.core.errors import InvalidInput, OutOfRoom
+from matinee.core.files import fsync_file, fsync_folder
+
+ITEMS = "items.txt"
+ITEM_MINUTES = "item_minutes.npy"
+POPULAR = "popular.npy"
+FOLD_IN_PREFIX = "fold_in-"
+_WRITING = ".writing-"
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def write_bundle(bundles: Path, *, contents: BundleContents, clock: Clock) -> str:
+    """Write a bundle and return its version; on return it is durable.
+
+    What a killed writer left behind is removed first. Nobody sees the bundle before it is whole.
+
+    Args:
+        bundles: the folder of all bundles; made when missing.
+        contents: what goes in.
+        clock: gives the version its time.
+
+    Raises:
+        InvalidInput: a block of users does not fit, or a bundle of that version is there already.
+        OutOfRoom: the disk is full; nothing is left behind.
+    """
+    created_us = clock.now_us()
+    bundles.mkdir(parents=True, exist_ok=True)
+    sweep(bundles)
+    with _room_needed(bundles), _temporary_folder(bundles) as folder:
+        n_users = _write_files(folder, contents)
+        manifest = _manifest_of(folder, contents, n_users, created_us)
+        (folder / MANIFEST).write_bytes(encode_manifest(manifest))
+        for path in folder.iterdir():
+            fsync_file(path)
+        fsync_folder(folder)
+        _publish(folder, bundles / manifest.version)
+    fsync_folder(bundles)
+    return manifest.version
+
+
+def sweep(bundles: Path) -> list[str]:
+    """Remove the folders of writers that are no longer alive; returns their names."""
+    swept: list[str] = []
+    for folder in bundles.glob(f"{_WRITING}*"):
+        try:
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError:
+            continue  # somebody else swept it
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder, ignore_errors=True)
+            swept.append(folder.name)
+        except BlockingIOError:
+            continue  # its writer is at work
+        finally:
+            os.close(descriptor)
+    return swept
+
+
+@contextmanager
+def _temporary_folder(bundles: Path) -> Iterator[Path]:
+    """A hidden folder, locked while its writer lives, gone afterwards unless it was renamed."""
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=_WRITING, dir=bundles))
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if folder.exists():  # else another writer swept it before it was locked
+            break
+        os.close(descriptor)
+    try:
+        folder.chmod(0o755)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(descriptor)
+
+
+@contextmanager
+def _room_needed(bundles: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, lmdb.Error) as error:
+        full = isinstance(error, lmdb.DiskError) or any(os.strerror(code) in str(error) for code in _NO_ROOM)
+        if not full:
+            raise
+        raise OutOfRoom(
+            f"there is no room for a bundle under {bundles}: {error}",
+            remedy="Free some room, or keep fewer bundles (training.keep_bundles).",
+        ) from error
+
+
+def _write_files(folder: Path, contents: BundleContents) -> int:
+    (folder / ITEMS).write_text("".join(f"{item}\n" for item in contents.items), encoding="ascii")
+    arrays = {
+        ITEM_MINUTES: contents.item_minutes,
+        POPULAR: np.vstack([contents.popular[np.newaxis], contents.popular_by_segment]),
+        **{f"{FOLD_IN_PREFIX}{name}.npy": array for name, array in contents.fold_in.items()},
+    }
+    for name, array in arrays.items():
+        np.save(folder / name, np.asarray(array, array.dtype.newbyteorder("<"), order="C"), allow_pickle=False)
+    return write_users(
+        folder / USERS, contents.users, n_items=len(contents.items), n_segments=len(contents.segments)
+    )
+
+
+def _manifest_of(folder: Path, contents: BundleContents, n_users: int, created_us: int) -> Manifest:
+    provenance = contents.provenance
+    files = {path.name: FileRecord(bytes=path.stat().st_size, sha256=file_sha256(path))
+             for path in sorted(folder.iterdir())}  # fmt: skip
+    return Manifest(
+        **{name: getattr(provenance, name) for name in provenance.__struct_fields__},
+        format_version=BUNDLE_FORMAT,
+        version=version_name(provenance, files, created_us),
+        created_us=created_us,
+        n_users=n_users,
+        n_items=len(contents.items),
+        segments=tuple(contents.segments),
+        index_type=index_type(len(contents.items)),
+        files=files,
+    )
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _publish(folder: Path, target: Path) -> None:
+    try:
+        folder.rename(target)  # onto a folder that holds something, this fails
+    except OSError as error:
+        if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
+            raise
+        raise InvalidInput(
+            f"{target} is there already, and a bundle is never overwritten",
+            remedy="The same run was made twice within a second: use the bundle that is there.",
+        ) from error
