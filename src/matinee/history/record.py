@@ -5,14 +5,14 @@ A packed record is MessagePack: `[format version, [source, position, …], [entr
 position]`. Sources are numbers of the store's registry. With 10 items it takes some 350 bytes.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from operator import attrgetter
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
-from matinee.core.errors import Corrupt
+from matinee.core.errors import Corrupt, MatineeError
 from matinee.core.files import check_format
 from matinee.events.offsets import Source
 from matinee.history.minutes import Minutes, add_minute, count_minutes
@@ -70,15 +70,33 @@ class _Record(msgspec.Struct, array_like=True, gc=False):
     entries: list[_Entry]
 
 
+class _Sealed(msgspec.Struct, array_like=True, gc=False):
+    """A record whose entries are left packed: folding opens only those that it changes."""
+
+    format_version: int
+    offsets: list[int]
+    entries: list[msgspec.Raw]
+
+
+class _Head(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """The beginning of an entry."""
+
+    item: str
+    last_us: int
+
+
 class _Version(msgspec.Struct, array_like=True):
     format_version: int
 
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(_Record).decode
+_decode_sealed = msgspec.msgpack.Decoder(_Sealed).decode
+_decode_entry = msgspec.msgpack.Decoder(_Entry).decode
+_decode_head = msgspec.msgpack.Decoder(_Head).decode
 _decode_version = msgspec.msgpack.Decoder(_Version).decode
-_by_time = attrgetter("last_us")
-_by_item = attrgetter("item")
+_Packed = TypeVar("_Packed", _Record, _Sealed)
+_NOTHING = _encode(_Sealed(RECORD_FORMAT, [], []))
 
 
 def fold(packed: bytes | None, source: int, actions: Iterable[Action], sources: Sequence[Source]) -> bytes:
@@ -98,16 +116,14 @@ def fold(packed: bytes | None, source: int, actions: Iterable[Action], sources: 
         Corrupt: `packed` is not what `fold` returned.
         FormatTooNew: a newer matinee packed it.
     """
-    record = _Record(RECORD_FORMAT, [], []) if packed is None else _read(packed)
-    entries = record.entries
+    packed = packed or _NOTHING
+    record = _read(packed, _decode_sealed)
+    changed: dict[str, _Entry] = {}
     newest = -1
     for position, item, time_us, minute, rating in actions:
-        for entry in reversed(entries):  # people go on with what they watched last
-            if entry.item == item:
-                break
-        else:
-            entry = _Entry(item, time_us, [])
-            entries.append(entry)
+        entry = changed.get(item)
+        if entry is None:
+            entry = changed[item] = _take_out(record.entries, packed, item) or _Entry(item, time_us, [])
         if time_us > entry.last_us:
             _move(entry, time_us)
         if minute is not None:
@@ -115,10 +131,11 @@ def fold(packed: bytes | None, source: int, actions: Iterable[Action], sources: 
         if rating is not None:
             _keep_latest(entry, _rated(entry, rating, time_us, source, position), sources)
         newest = max(newest, position)
-        if len(entries) > MAX_ITEMS:
-            _drop_oldest(entries)
     _advance(record.offsets, source, newest)
-    return _encode(record)
+    entries: list[msgspec.Raw | _Entry] = [*record.entries, *changed.values()]
+    if len(entries) > MAX_ITEMS:
+        entries = _latest(entries)
+    return _encode((RECORD_FORMAT, record.offsets, entries))
 
 
 def unpack(packed: bytes, sources: Sequence[Source]) -> UserHistory:
@@ -128,41 +145,66 @@ def unpack(packed: bytes, sources: Sequence[Source]) -> UserHistory:
         Corrupt: the bytes are not what `fold` returned.
         FormatTooNew: a newer matinee packed them.
     """
-    record = _read(packed)
-    latest = sorted(record.entries, key=_by_item)
-    latest.sort(key=_by_time, reverse=True)  # stable: equal times stay in the order of the items
-    entries = tuple(
+    record = _read(packed, _decode)
+    entries = [
         Entry(e.item, e.last_us, count_minutes(e.minutes), None if e.rated is None else e.rated.doubled / 2)
-        for e in latest
-    )
+        for e in record.entries
+    ]
+    entries.sort(key=_newest_first)
     try:
         offsets = {sources[n]: p for n, p in zip(record.offsets[::2], record.offsets[1::2], strict=True)}
     except (IndexError, ValueError) as error:
         raise Corrupt("a user's record names a source that the store does not know") from error
-    return UserHistory(entries, offsets)
+    return UserHistory(tuple(entries), offsets)
 
 
-def _read(packed: bytes) -> _Record:
+def _newest_first(entry: Entry | _Entry | _Head) -> tuple[int, str]:
+    return -entry.last_us, entry.item
+
+
+def _read(packed: bytes, decode: Callable[[bytes], _Packed]) -> _Packed:
     try:
-        record = _decode(packed)
+        record = decode(packed)
     except msgspec.MsgspecError as error:
-        _refuse(packed, error)
-        raise
-    if record.format_version > RECORD_FORMAT:
-        check_format("a user's record", record.format_version, RECORD_FORMAT)
+        raise _refused(packed, error) from error
+    check_format("a user's record", record.format_version, RECORD_FORMAT)
     return record
 
 
-def _refuse(packed: bytes, error: msgspec.MsgspecError) -> None:
+def _refused(packed: bytes, error: msgspec.MsgspecError) -> MatineeError:
     """Say whether bytes that do not fit come from a newer matinee or are broken."""
+    with contextlib.suppress(msgspec.MsgspecError):
+        check_format("a user's record", _decode_version(packed).format_version, RECORD_FORMAT)
+    return Corrupt(f"a user's record is not what was written: {error}", remedy="Run `matinee history rebuild`.")
+
+
+def _take_out(entries: list[msgspec.Raw], packed: bytes, item: str) -> _Entry | None:
+    """Open the item's entry and take it off the packed ones; nothing where there is none."""
+    packed_item = _encode(item)
+    if packed_item not in packed:  # one pass over some hundred bytes; may find what is no item, never misses one
+        return None
+    for at in range(len(entries) - 1, -1, -1):  # what changed last stands last, and is what mostly changes next
+        if bytes(entries[at]).startswith(packed_item, 1):  # after one byte: the entry's own length
+            return _read_entry(entries.pop(at))
+    return None
+
+
+def _read_entry(packed: msgspec.Raw) -> _Entry:
     try:
-        version = _decode_version(packed).format_version
-    except msgspec.MsgspecError:
-        version = 0
-    check_format("a user's record", version, RECORD_FORMAT)
-    raise Corrupt(
-        f"a user's record is not what was written: {error}", remedy="Run `matinee history rebuild`."
-    ) from error
+        return _decode_entry(packed)
+    except msgspec.MsgspecError as error:
+        raise _refused(bytes(packed), error) from error
+
+
+def _latest(entries: list[msgspec.Raw | _Entry]) -> list[msgspec.Raw | _Entry]:
+    """The latest `MAX_ITEMS`; of equal times the first by item: the same choice whatever came first."""
+
+    def key(entry: msgspec.Raw | _Entry) -> tuple[int, str]:
+        return _newest_first(entry if isinstance(entry, _Entry) else _decode_head(entry))
+
+    kept = sorted(entries, key=key)[:MAX_ITEMS]
+    kept.reverse()
+    return kept
 
 
 def _move(entry: _Entry, time_us: int) -> None:
@@ -187,13 +229,6 @@ def _keep_latest(entry: _Entry, rated: _Rated, sources: Sequence[Source]) -> Non
 
 def _order(rated: _Rated, sources: Sequence[Source]) -> tuple[int, Source, int]:
     return -rated.before_us, sources[rated.source], rated.position
-
-
-def _drop_oldest(entries: list[_Entry]) -> None:
-    # Of equal times the last by item id goes: the same choice whatever came first.
-    oldest = min(entry.last_us for entry in entries)
-    gone = max((entry for entry in entries if entry.last_us == oldest), key=_by_item)
-    entries.remove(gone)
 
 
 def _advance(offsets: list[int], source: int, position: int) -> None:

@@ -1,0 +1,252 @@
+"""One LMDB environment, looked after: opened, grown, opened again when replaced, and set aside when damaged.
+
+Writing does not wait for the disk (`sync=False`): a process that is killed loses nothing, but a power cut between
+two calls of `sync` may leave pages that do not fit together. So the first write after a `sync` leaves the
+machine's boot id in the file `unsynced`, and `sync` removes it. Where it names an earlier boot, the store cannot be
+trusted: readers refuse it, and the next writer sets it aside and starts empty, to be filled from the lake.
+"""
+
+import fcntl
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import lmdb
+import structlog
+
+from matinee.core.errors import ConfigurationError, Corrupt, InvalidInput, Locked, OutOfRoom, StoreUnavailable
+from matinee.core.errors import MatineeError as _MatineeError
+from matinee.core.files import check_format, fsync_folder, write_atomically
+
+STORE_FORMAT = 1
+MAP_BYTES = 4 << 30
+"""Address space to begin with, doubled when full; the file itself grows as it is filled."""
+
+_MAX_READERS = 1_024
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_FULL = ("No space left", "File too large", "Disk quota")
+_Result = TypeVar("_Result")
+
+log = structlog.stdlib.get_logger(__name__)
+
+
+class Environment:
+    """The databases `users` and `meta` of the LMDB environment in a folder.
+
+    Several threads may read and one may write at the same time; several processes may read, one may write.
+
+    Args:
+        path: the folder; a writer makes it when missing.
+        read_only: for servers; to be opened after the process has started, never across a fork.
+        map_bytes: address space to begin with.
+
+    Raises:
+        StoreUnavailable: read-only, and there is no store yet, or none that can be trusted.
+        Locked: another process writes to it.
+        FormatTooNew: a newer matinee wrote it.
+    """
+
+    def __init__(self, path: Path, *, read_only: bool, map_bytes: int = MAP_BYTES) -> None:
+        self.path = path
+        self._read_only = read_only
+        self._map_bytes = map_bytes
+        self._reading = threading.Lock()  # held while any transaction but the writer's is open, and to resize
+        self._writing = threading.Lock()
+        self._unsynced = False
+        self._lock_file = -1
+        if not read_only:
+            path.mkdir(parents=True, exist_ok=True)
+            self._lock_file = _lock(path / "writer.lock")
+        try:
+            self._open()
+        except BaseException:
+            self._unlock()
+            raise
+
+    def read(self, body: Callable[[Any], _Result]) -> _Result:
+        """Run `body` in a read transaction; it must be short, and see `users` and `meta` of this object."""
+        with self._reading:
+            if self._read_only:
+                self._follow()
+            try:
+                return self._try_read(body)
+            except lmdb.Error as error:
+                raise self._explain(error) from error
+
+    def write(self, body: Callable[[Any], _Result]) -> _Result:
+        """Run `body` in a write transaction; again from the start when the map had to grow."""
+        if self._read_only:
+            raise ConfigurationError(f"history {self.path} is opened read-only and cannot be written")
+        with self._writing:
+            self._mark()
+            while True:
+                try:
+                    with self._env.begin(write=True) as transaction:
+                        return body(transaction)
+                except lmdb.MapFullError:
+                    self._grow()
+                except lmdb.Error as error:
+                    raise self._explain(error) from error
+
+    def sync(self) -> None:
+        """Bring everything written so far to the disk; forget readers that died without saying so."""
+        with self._writing:
+            try:
+                self._env.sync(True)
+                self._env.reader_check()
+            except lmdb.Error as error:
+                raise self._explain(error) from error
+            self._marker.unlink(missing_ok=True)
+            fsync_folder(self.path)
+            self._unsynced = False
+
+    def close(self) -> None:
+        """Close it, synced. Safe to call twice."""
+        if not self._read_only and self._lock_file >= 0:
+            self.sync()
+        with self._writing, self._reading:
+            self._env.close()
+        self._unlock()
+
+    def _try_read(self, body: Callable[[Any], _Result]) -> _Result:
+        while True:
+            try:
+                with self._env.begin() as transaction:
+                    return body(transaction)
+            except lmdb.MapResizedError:
+                self._env.set_mapsize(0)  # another process has grown it: take over its size
+
+    def _open(self) -> None:
+        if _damaged(self._marker):
+            if self._read_only:
+                raise StoreUnavailable(
+                    f"history {self.path} was being written when the machine stopped",
+                    remedy="Start `matinee ingest`: it sets the store aside and fills a new one.",
+                )
+            self._set_aside("the machine stopped while it was being written")
+        try:
+            self._open_environment()
+        except (lmdb.CorruptedError, lmdb.InvalidError, lmdb.PageNotFoundError) as error:
+            if self._read_only:
+                raise self._explain(error) from error
+            self._set_aside(str(error))
+            self._open_environment()
+
+    def _open_environment(self) -> None:
+        try:
+            self._env = lmdb.open(
+                str(self.path), map_size=self._map_bytes, max_dbs=2, max_readers=_MAX_READERS, max_spare_txns=8,
+                readonly=self._read_only, create=not self._read_only, sync=False,
+            )  # fmt: skip
+            try:
+                self._open_databases()
+            except BaseException:
+                self._env.close()
+                raise
+        except (lmdb.CorruptedError, lmdb.InvalidError, lmdb.PageNotFoundError):
+            raise
+        except lmdb.Error as error:
+            raise self._explain(error) from error
+
+    def _open_databases(self) -> None:
+        create = not self._read_only
+        self._env.reader_check()
+        self.meta = self._env.open_db(b"meta", create=create)
+        self.users = self._env.open_db(b"users", create=create)
+        with self._env.begin(write=create) as transaction:
+            found = transaction.get(b"format", db=self.meta)
+            if found is None and create:
+                transaction.put(b"format", b"%d" % STORE_FORMAT, db=self.meta)
+        if found is not None:
+            check_format(f"history {self.path}", int(found), STORE_FORMAT)
+        self._inode = _inode(self._data)
+
+    def _follow(self) -> None:
+        """Open the store that is there now, where the one that was opened has been replaced."""
+        if _inode(self._data) == self._inode:
+            return
+        self._env.close()
+        self._inode = None  # should opening fail, the next call tries again
+        self._open()
+
+    def _grow(self) -> None:
+        with self._reading:
+            size = 2 * self._env.info()["map_size"]
+            log.info("history map grown", path=str(self.path), bytes=size)
+            self._env.set_mapsize(size)
+
+    def _mark(self) -> None:
+        if not self._unsynced:
+            write_atomically(self._marker, _boot_id())
+            self._unsynced = True
+
+    def _set_aside(self, why: str) -> None:
+        log.warning("history set aside; it starts empty and is filled from the lake", path=str(self.path), why=why)
+        if self._data.exists():
+            self._data.replace(self._data.with_suffix(".set-aside"))
+        (self.path / "lock.mdb").unlink(missing_ok=True)
+        self._marker.unlink(missing_ok=True)
+        fsync_folder(self.path)
+
+    def _explain(self, error: lmdb.Error) -> _MatineeError:
+        text = f"history {self.path}: {error}"
+        if any(sign in str(error) for sign in _FULL):
+            return OutOfRoom(text, remedy="Make room on the disk of the data folder.")
+        if isinstance(error, lmdb.BadValsizeError):
+            return InvalidInput(text, remedy="A user id has 1 to 200 characters.")
+        if isinstance(error, (lmdb.CorruptedError, lmdb.InvalidError, lmdb.PageNotFoundError)):
+            return Corrupt(text, remedy="Run `matinee history rebuild`.")
+        return StoreUnavailable(text, remedy="Start `matinee ingest`, which makes and fills the store.")
+
+    @property
+    def _data(self) -> Path:
+        return self.path / "data.mdb"
+
+    @property
+    def _marker(self) -> Path:
+        return self.path / "unsynced"
+
+    def _unlock(self) -> None:
+        if self._lock_file >= 0:
+            os.close(self._lock_file)
+            self._lock_file = -1
+
+
+def _lock(path: Path) -> int:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        holder = os.pread(descriptor, 20, 0).decode(errors="replace").strip()
+        os.close(descriptor)
+        raise Locked(
+            f"history {path.parent} is being written by process {holder or 'unknown'}",
+            remedy="Stop that process (usually `matinee ingest`) first; one process writes at a time.",
+        ) from error
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, b"%d" % os.getpid(), 0)
+    return descriptor
+
+
+def _inode(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _boot_id() -> bytes:
+    try:
+        return _BOOT_ID.read_bytes().strip()
+    except OSError:
+        return b""  # not Linux: a power cut is then not noticed
+
+
+def _damaged(marker: Path) -> bool:
+    try:
+        return marker.read_bytes().strip() != _boot_id()
+    except FileNotFoundError:
+        return False

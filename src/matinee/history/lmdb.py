@@ -1,0 +1,170 @@
+"""The embedded history store: LMDB, one writer, readable by every process of the machine at once."""
+
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping
+from functools import partial
+from itertools import groupby, islice
+from pathlib import Path
+from typing import Any, Self
+
+import msgspec
+
+from matinee.core.errors import InvalidInput
+from matinee.core.ids import is_id
+from matinee.events.offsets import Source
+from matinee.history.base import Actions
+from matinee.history.environment import MAP_BYTES, Environment
+from matinee.history.record import Action, UserHistory, fold, unpack
+
+_SOURCES, _APPLIED = b"sources", b"applied"
+_CHUNK = 500
+
+_encode = msgspec.msgpack.encode
+_decode_sources = msgspec.msgpack.Decoder(list[tuple[str, int]]).decode
+_decode_ends = msgspec.msgpack.Decoder(list[int]).decode
+
+
+class LmdbHistory:
+    """A `History` in an LMDB environment. Users, sources and applied ends change in one transaction.
+
+    A write is seen by every process with its next `get`. Any thread may read; writes take turns.
+
+    Args:
+        path: the folder of the store.
+        read_only: for servers: many processes may, each opening the store after it has started.
+        map_bytes: address space to begin with; affects nothing but how often the map grows.
+
+    Raises:
+        StoreUnavailable: read-only, and there is no store yet, or none that can be trusted.
+        Locked: another process writes to it.
+        FormatTooNew: a newer matinee wrote it.
+    """
+
+    def __init__(self, path: Path, read_only: bool = False, *, map_bytes: int = MAP_BYTES) -> None:
+        self._store = Environment(path, read_only=read_only, map_bytes=map_bytes)
+        self._registry: tuple[bytes, list[Source]] = (b"", [])
+
+    def apply(self, source: Source, actions: Actions, *, end: int) -> int:
+        """See `History.apply`."""
+        if actions.positions and actions.positions[-1] >= end:
+            raise InvalidInput(f"position {actions.positions[-1]} of {source} is not below the end {end}")
+
+        def body(transaction: Any) -> int:
+            sources, ends = self._load(transaction)
+            number = _number(sources, ends, source)
+            start = bisect_left(actions.positions, ends[number])
+            self._fold_in(transaction, number, _by_user(actions, start), sources)
+            ends[number] = max(ends[number], end)
+            self._store_ends(transaction, sources, ends)
+            return len(actions) - start
+
+        return self._store.write(body)
+
+    def get(self, user: str) -> UserHistory | None:
+        """See `History.get`."""
+        if not is_id(user):
+            return None
+        key = user.encode()
+
+        def body(transaction: Any) -> tuple[bytes | None, list[Source]]:
+            packed = transaction.get(key, db=self._store.users)
+            return packed, [] if packed is None else self._sources(transaction)
+
+        packed, sources = self._store.read(body)
+        return None if packed is None else unpack(packed, sources)
+
+    def applied(self) -> Mapping[Source, int]:
+        """See `History.applied`."""
+        sources, ends = self._store.read(self._load)
+        return dict(zip(sources, ends, strict=True))
+
+    def items(self) -> Iterator[tuple[str, UserHistory]]:
+        """See `History.items`. Read in short transactions: what is written meanwhile may or may not be seen."""
+        after = b""
+        while True:
+            rows, sources = self._store.read(partial(self._chunk, after))
+            for key, packed in rows:
+                yield key.decode(), unpack(packed, sources)
+            if len(rows) < _CHUNK:
+                return
+            after = rows[-1][0] + b"\0"  # the least key above the last one
+
+    def clear(self) -> None:
+        """See `History.clear`. One transaction: readers see all or nothing of the old content."""
+
+        def body(transaction: Any) -> None:
+            transaction.drop(self._store.users, delete=False)
+            self._store_ends(transaction, [], [])
+
+        self._store.write(body)
+
+    def sync(self) -> None:
+        """See `History.sync`."""
+        self._store.sync()
+
+    def close(self) -> None:
+        """See `History.close`."""
+        self._store.close()
+
+    def __enter__(self) -> Self:
+        """See `History.__enter__`."""
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """See `History.__exit__`."""
+        self.close()
+
+    def _fold_in(
+        self, transaction: Any, number: int, rows: Iterator[tuple[bytes, list[Action]]], sources: list[Source]
+    ) -> None:
+        # Some hundred users at a time, in the order of the pages: few objects live at once, and warm caches.
+        with transaction.cursor(db=self._store.users) as cursor:
+            while groups := dict(islice(rows, _CHUNK)):
+                packed = dict(cursor.getmulti(groups)).get
+                cursor.putmulti(
+                    [(key, fold(packed(key), number, actions, sources)) for key, actions in groups.items()]
+                )
+
+    def _chunk(self, after: bytes, transaction: Any) -> tuple[list[tuple[bytes, bytes]], list[Source]]:
+        rows: list[tuple[bytes, bytes]] = []
+        with transaction.cursor(db=self._store.users) as cursor:
+            if cursor.set_range(after):
+                for row in cursor:
+                    rows.append(row)
+                    if len(rows) == _CHUNK:
+                        break
+        return rows, self._sources(transaction)
+
+    def _sources(self, transaction: Any) -> list[Source]:
+        stored = transaction.get(_SOURCES, db=self._store.meta) or b"\x90"
+        known, sources = self._registry
+        if stored != known:
+            sources = [Source(generation, partition) for generation, partition in _decode_sources(stored)]
+            self._registry = (stored, sources)
+        return sources
+
+    def _load(self, transaction: Any) -> tuple[list[Source], list[int]]:
+        ends = _decode_ends(transaction.get(_APPLIED, db=self._store.meta) or b"\x90")
+        return list(self._sources(transaction)), ends
+
+    def _store_ends(self, transaction: Any, sources: list[Source], ends: list[int]) -> None:
+        registry = _encode([(source.generation, source.partition) for source in sources])
+        transaction.put(_SOURCES, registry, db=self._store.meta)
+        transaction.put(_APPLIED, _encode(ends), db=self._store.meta)
+
+
+def _number(sources: list[Source], ends: list[int], source: Source) -> int:
+    """The source's number, given to it here when it is new."""
+    if source not in sources:
+        sources.append(source)
+        ends.append(0)
+    return sources.index(source)
+
+
+def _by_user(actions: Actions, start: int) -> Iterator[tuple[bytes, list[Action]]]:
+    """The actions from row `start`, user by user, in the order of the users' keys."""
+    positions, items, times_us = actions.positions, actions.items, actions.times_us
+    minutes, ratings, users = actions.minutes, actions.ratings, actions.users
+    rows = sorted(range(start, len(actions)), key=users.__getitem__)
+    for user, same in groupby(rows, key=users.__getitem__):
+        yield user.encode(), [(positions[i], items[i], times_us[i], minutes[i], ratings[i]) for i in same]
