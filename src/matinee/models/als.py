@@ -1,0 +1,169 @@
+"""ALS: matrix factorisation of implicit feedback by alternating least squares."""
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Annotated, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+from scipy import sparse
+
+from matinee.core.errors import Unsuitable
+from matinee.dataset.interactions import Interactions
+from matinee.models.als_steps import cholesky_step, conjugate_gradient_step
+from matinee.models.arrays import check_indices, check_pairs, floats, require_finite
+from matinee.models.base import Capabilities, Model, Params, Progress
+from matinee.models.factors import pair_products, with_zero_row
+from matinee.models.fold_in import FoldIn
+from matinee.models.preference import DEFAULT_POSITIVE_RATING, confidence
+
+ROWS_AT_ONCE = 256
+"""Users or items that a thread takes at a time; affects speed, not results."""
+
+
+class ALSParams(Params):
+    """Hyperparameters of `ALS`."""
+
+    n_factors: Annotated[int, Field(gt=0)] = 64
+    """Factors of each user and item."""
+    n_epochs: Annotated[int, Field(gt=0)] = 15
+    """Alternations."""
+    alpha: Annotated[float, Field(gt=0)] = 10.0
+    """How much one unit of an interaction's weight adds to the confidence of 1 that everything unseen has."""
+    reg: Annotated[float, Field(gt=0)] = 0.1
+    """Regularisation λ."""
+    init_std_dev: Annotated[float, Field(gt=0)] = 0.1
+    """Standard deviation of the normal distribution that factors start from."""
+    cg_steps: Annotated[int, Field(ge=0)] = 3
+    """Conjugate gradient steps for each row and epoch, from the last epoch's factors; 0 solves exactly."""
+    positive_rating: Annotated[float, Field(gt=0)] = DEFAULT_POSITIVE_RATING
+    """The least rating that counts as liking."""
+
+
+class ALS(Model):
+    """Implicit matrix factorisation: scores x_u·y_i.
+
+    The factors minimise
+
+        Σ_{u,i} c_ui (p_ui − x_u·y_i)² + λ (Σ_u |x_u|² + Σ_i |y_i|²),    c_ui = 1 + α w_ui,
+
+    with w the weight that `matinee.models.preference.confidence` gives an interaction (0 where there was none) and
+    p = 1 where w > 0, else 0. Hu, Koren and Volinsky 2008, "Collaborative Filtering for Implicit Feedback
+    Datasets"; the conjugate gradient steps are those of Takács, Pilászy and Tikk 2011. The last user step is exact:
+    a user's factors are what `FoldIn` gives for the same interactions.
+
+    Users without a positive get the mean user's factors; items without one get none. An unknown item scores 0.
+    Results do not depend on the number of threads.
+    """
+
+    name: ClassVar[str] = "als"
+    capabilities: ClassVar[Capabilities] = Capabilities(predicts_ratings=False, personal=True, folds_in=True)
+    params: ALSParams
+
+    def __init__(self, params: ALSParams | None = None) -> None:
+        self.params = params or ALSParams()
+
+    def fit(
+        self, interactions: Interactions, *, seed: int = 0, threads: int = 1, progress: Progress | None = None
+    ) -> Self:
+        """See `Model.fit`. Learns from what `confidence` gives a weight."""
+        params = self.params
+        weight = confidence(interactions.rating, interactions.watched, params.positive_rating)
+        by_user = interactions.take(weight > 0).matrix(np.float32(params.alpha) * weight[weight > 0])
+        if not by_user.nnz:
+            raise Unsuitable(
+                f"ALS learns from positives, and these {len(interactions)} interactions hold none",
+                remedy=f"Lower positive_rating (now {params.positive_rating}) or add interactions.",
+            )
+        by_item = by_user.T.tocsr()
+        rng = np.random.default_rng(seed)
+        users = _initial(rng, by_user, params)
+        items = _initial(rng, by_item, params)
+        with ThreadPoolExecutor(threads) as pool:
+            for epoch in range(params.n_epochs):
+                _solve(pool, by_user, users, items, reg=params.reg, cg_steps=params.cg_steps)
+                _solve(pool, by_item, items, users, reg=params.reg, cg_steps=params.cg_steps)
+                if progress:
+                    progress(epoch + 1, params.n_epochs)
+            _solve(pool, by_user, users, items, reg=params.reg, cg_steps=0)
+        require_finite("ALS", "Raise reg or lower alpha.", user_factors=users, item_factors=items)
+        active = np.diff(by_user.indptr) > 0
+        prior = users[active].mean(axis=0, dtype=np.float64).astype(np.float32)
+        users[~active] = prior
+        self._load({"user_factors": users, "item_factors": items, "prior": prior})
+        return self
+
+    def predict(self, user_index: NDArray[np.int32], item_index: NDArray[np.int32]) -> NDArray[np.float32]:
+        """See `Model.predict`. An unknown user is the mean user; an unknown item scores 0."""
+        check_pairs(user_index, item_index, len(self._users) - 1, len(self._items) - 1)
+        return pair_products(self._users, self._items, user_index, item_index)
+
+    def scores(self, user_index: NDArray[np.int32]) -> NDArray[np.float32]:
+        """See `Model.scores`."""
+        check_indices("user_index", user_index, len(self._users) - 1)
+        scores: NDArray[np.float32] = self._users[user_index] @ self._items[:-1].T
+        return scores
+
+    def fold_in_arrays(self) -> dict[str, NDArray[np.generic]]:
+        """What `FoldIn.from_arrays` needs to answer users who came or did something after the fit."""
+        items = self._items[:-1]
+        gram = _gram(items, self.params.reg)
+        return FoldIn(items, gram, self._users[-1], self.params.alpha, self.params.positive_rating).to_arrays()
+
+    def state(self) -> dict[str, NDArray[np.generic]]:
+        """See `Model.state`: user_factors (n_users, k), item_factors (n_items, k), prior (k,)."""
+        return {"user_factors": self._users[:-1], "item_factors": self._items[:-1], "prior": self._users[-1]}
+
+    @classmethod
+    def from_state(cls, params: Params, state: Mapping[str, NDArray[np.generic]]) -> Self:
+        """See `Model.from_state`."""
+        assert isinstance(params, ALSParams)
+        model = cls(params)
+        model._load(state)
+        return model
+
+    def _load(self, state: Mapping[str, NDArray[np.generic]]) -> None:
+        # the last row answers for whoever is unknown: index -1 finds it
+        self._users = np.concatenate([floats(state["user_factors"]), floats(state["prior"])[None]])
+        self._items = with_zero_row(floats(state["item_factors"]))
+
+
+def _initial(rng: np.random.Generator, rows: sparse.csr_array, params: ALSParams) -> NDArray[np.float32]:
+    """Random factors for the rows that have entries; zeros for the others, which no step changes."""
+    drawn = rng.normal(0, params.init_std_dev, (rows.shape[0], params.n_factors)).astype(np.float32)
+    drawn[np.diff(rows.indptr) == 0] = 0
+    return drawn
+
+
+def _gram(factors: NDArray[np.float32], reg: float) -> NDArray[np.float64]:
+    """FᵀF + λI, float64 (k, k)."""
+    wide = factors.astype(np.float64)
+    gram: NDArray[np.float64] = wide.T @ wide + reg * np.eye(factors.shape[1])
+    return gram
+
+
+def _solve(
+    pool: ThreadPoolExecutor,
+    rows: sparse.csr_array,
+    solved: NDArray[np.float32],
+    fixed: NDArray[np.float32],
+    *,
+    reg: float,
+    cg_steps: int,
+) -> None:
+    """Set the factors of all rows, the other side's held fixed. Each row stands alone: threads change nothing."""
+    gram = _gram(fixed, reg)
+    narrow = gram.astype(np.float32)
+
+    def part(first: int) -> None:
+        last = min(first + ROWS_AT_ONCE, len(solved))
+        if cg_steps:
+            conjugate_gradient_step(
+                first, last, rows.indptr, rows.indices, rows.data, fixed, narrow, solved, cg_steps
+            )
+        else:
+            cholesky_step(first, last, rows.indptr, rows.indices, rows.data, fixed, gram, solved)
+
+    for _ in pool.map(part, range(0, len(solved), ROWS_AT_ONCE)):
+        pass

@@ -1,0 +1,134 @@
+"""The steps of ALS in compiled code: one row's factors with the other side's held fixed.
+
+Row x of entries i with extra confidence e_i = α·w_i solves (G + Σ e_i y_i y_iᵀ) x = Σ (1 + e_i) y_i, G = YᵀY + λI.
+All functions work on rows `first` to `last - 1` of a CSR matrix (`indptr`, `indices`, `extra`) and write into
+`solved`, float32 (rows, k); `fixed` is Y, float32 (columns, k). Rows without entries are left as they are.
+"""
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+_FAST = {"reassoc", "contract", "nsz"}  # sums of products in vector registers
+
+
+@njit(cache=True, nogil=True, fastmath=_FAST)
+def conjugate_gradient_step(  # noqa: PLR0917 - Numba calls by position
+    first: int,
+    last: int,
+    indptr: NDArray[np.int32],
+    indices: NDArray[np.int32],
+    extra: NDArray[np.float32],
+    fixed: NDArray[np.float32],
+    gram: NDArray[np.float32],
+    solved: NDArray[np.float32],
+    steps: int,
+) -> None:
+    """Some conjugate gradient steps from where the row stands. Takács, Pilászy and Tikk 2011, algorithm 1."""
+    k = fixed.shape[1]
+    residual = np.empty(k, dtype=np.float32)
+    product = np.empty(k, dtype=np.float32)
+    for row in range(first, last):
+        start, end = indptr[row], indptr[row + 1]
+        if start == end:
+            continue
+        x = solved[row]
+        _apply(x, start, end, indices, extra, fixed, gram, residual)
+        residual[:] = -residual
+        for entry in range(start, end):
+            residual += (np.float32(1) + extra[entry]) * fixed[indices[entry]]
+        direction = residual.copy()
+        size = np.dot(residual, residual)
+        for _ in range(steps):
+            if size < np.float32(1e-20):
+                break
+            _apply(direction, start, end, indices, extra, fixed, gram, product)
+            step = size / np.dot(direction, product)
+            x += step * direction
+            residual -= step * product
+            smaller = np.dot(residual, residual)
+            direction *= smaller / size
+            direction += residual
+            size = smaller
+
+
+@njit(cache=True, nogil=True, fastmath=_FAST)
+def _apply(  # noqa: PLR0917 - Numba calls by position
+    x: NDArray[np.float32],
+    start: int,
+    end: int,
+    indices: NDArray[np.int32],
+    extra: NDArray[np.float32],
+    fixed: NDArray[np.float32],
+    gram: NDArray[np.float32],
+    out: NDArray[np.float32],
+) -> None:
+    """Set out to (G + Σ e_i y_i y_iᵀ) x."""
+    k = x.size
+    out[:] = np.float32(0)
+    for a in range(k):
+        xa = x[a]
+        for b in range(k):
+            out[b] += xa * gram[a, b]
+    for entry in range(start, end):
+        y = fixed[indices[entry]]
+        along = np.float32(0)
+        for f in range(k):
+            along += x[f] * y[f]
+        along *= extra[entry]
+        for f in range(k):
+            out[f] += along * y[f]
+
+
+@njit(cache=True, nogil=True, fastmath=_FAST)
+def cholesky_step(  # noqa: PLR0917 - Numba calls by position
+    first: int,
+    last: int,
+    indptr: NDArray[np.int32],
+    indices: NDArray[np.int32],
+    extra: NDArray[np.float32],
+    fixed: NDArray[np.float32],
+    gram: NDArray[np.float64],
+    solved: NDArray[np.float32],
+) -> None:
+    """The exact solution, in float64, by Cholesky factors."""
+    k = fixed.shape[1]
+    system = np.empty((k, k))
+    right = np.empty(k)
+    for row in range(first, last):
+        start, end = indptr[row], indptr[row + 1]
+        if start == end:
+            continue
+        system[:] = gram
+        right[:] = 0.0
+        for entry in range(start, end):
+            y = fixed[indices[entry]]
+            e = np.float64(extra[entry])
+            for a in range(k):
+                ya = np.float64(y[a])
+                right[a] += (1.0 + e) * ya
+                for b in range(a + 1):
+                    system[a, b] += e * ya * y[b]
+        _cholesky_solve(system, right)
+        for f in range(k):
+            solved[row, f] = right[f]
+
+
+@njit(cache=True, nogil=True, fastmath=_FAST)
+def _cholesky_solve(system: NDArray[np.float64], right: NDArray[np.float64]) -> None:
+    """Solve in place: `system`'s lower triangle becomes its Cholesky factor L, `right` the solution."""
+    k = right.size
+    for a in range(k):
+        for b in range(a + 1):
+            total = system[a, b]
+            for f in range(b):
+                total -= system[a, f] * system[b, f]
+            system[a, b] = np.sqrt(total) if a == b else total / system[b, b]
+    for a in range(k):
+        for f in range(a):
+            right[a] -= system[a, f] * right[f]
+        right[a] /= system[a, a]
+    for a in range(k - 1, -1, -1):
+        right[a] /= system[a, a]
+        for f in range(a):
+            right[f] -= system[a, f] * right[a]

@@ -1,0 +1,49 @@
+"""Checks and small steps that the models share."""
+
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from matinee.core.errors import ConfigurationError, InvalidInput, Unsuitable
+from matinee.dataset.interactions import Interactions
+
+
+def require_ratings(interactions: Interactions, wanted_by: str) -> Interactions:
+    """The rows with a rating, or `Unsuitable` naming what wanted them."""
+    rated = interactions.rated()
+    if not len(rated):
+        raise Unsuitable(
+            f"{wanted_by} learns from ratings, and these {len(interactions)} interactions hold none",
+            remedy="Use a model of implicit feedback (als, popularity).",
+        )
+    return rated
+
+
+def check_pairs(user_index: NDArray[np.int32], item_index: NDArray[np.int32], n_users: int, n_items: int) -> None:
+    """Refuse pairs that differ in shape or lie outside -1 to n - 1, saying where."""
+    if user_index.shape != item_index.shape:
+        raise InvalidInput(f"user_index has shape {user_index.shape} and item_index {item_index.shape}")
+    check_indices("user_index", user_index, n_users)
+    check_indices("item_index", item_index, n_items)
+
+
+def check_indices(name: str, index: NDArray[np.int32], n: int) -> None:
+    """Refuse indices outside -1 to n - 1, saying where."""
+    if index.ndim != 1 or index.dtype.kind != "i":
+        raise InvalidInput(f"{name} is {index.dtype}{index.shape}; expected integers of shape (n,)")
+    wrong = np.flatnonzero((index < -1) | (index >= n))
+    if wrong.size:
+        raise InvalidInput(f"{name}[{wrong[0]}] is {index[wrong[0]]}; expected -1 to {n - 1}")
+
+
+def require_finite(model: str, remedy: str, **arrays: NDArray[np.floating]) -> None:
+    """Refuse a fit whose parameters ran away to infinity."""
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise ConfigurationError(f"{model}: the fit diverged: {name} is not finite", remedy=remedy)
+
+
+def floats(array: NDArray[np.generic]) -> NDArray[np.float32]:
+    """A stored array as contiguous float32, without a copy where it is that already."""
+    return cast("NDArray[np.float32]", np.ascontiguousarray(array, dtype=np.float32))

@@ -1,0 +1,105 @@
+"""Scores for a user who came, or did something, after the fit. NumPy only, so that servers can use it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from matinee.core.errors import InvalidInput
+
+
+@dataclass(frozen=True, slots=True)
+class FoldIn:
+    """The user step of implicit ALS (Hu, Koren and Volinsky 2008, equation 4), solved exactly.
+
+    With item factors Y (n_items × k) and a user's items i of weight w_i, the factors x solve
+
+        (YᵀY + λI + Σ α·w_i·y_i·y_iᵀ) x = Σ (1 + α·w_i)·y_i
+
+    and the scores are Y·x. A user without any item of positive weight gets the prior: the mean user's factors.
+
+    Attributes:
+        item_factors: Y, float32, shape (n_items, k); may be a read-only map of a file.
+        gram: YᵀY + λI, float64, shape (k, k).
+        prior: float32, shape (k,).
+        alpha: how much one unit of weight adds to the confidence of 1.
+        positive_rating: what `matinee.models.preference.confidence` is to be given for the weights.
+    """
+
+    item_factors: NDArray[np.float32]
+    gram: NDArray[np.float64]
+    prior: NDArray[np.float32]
+    alpha: float
+    positive_rating: float
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[np.generic]]) -> Self:
+        """From what `to_arrays` gave.
+
+        Raises:
+            InvalidInput: an array is missing or its shape does not fit the others.
+        """
+        missing = sorted({"item_factors", "gram", "prior", "alpha", "positive_rating"} - set(arrays))
+        if missing:
+            raise InvalidInput(f"fold-in lacks the arrays {', '.join(missing)}")
+        factors = np.asarray(arrays["item_factors"], dtype=np.float32)
+        k = factors.shape[-1]
+        for name, shape in (("item_factors", (len(factors), k)), ("gram", (k, k)), ("prior", (k,)),
+                            ("alpha", (1,)), ("positive_rating", (1,))):  # fmt: skip
+            if arrays[name].shape != shape:
+                raise InvalidInput(f"fold-in: {name} has shape {arrays[name].shape}; expected {shape}")
+        return cls(
+            factors,
+            np.asarray(arrays["gram"], dtype=np.float64),
+            np.asarray(arrays["prior"], dtype=np.float32),
+            float(np.asarray(arrays["alpha"], dtype=np.float64)[0]),
+            float(np.asarray(arrays["positive_rating"], dtype=np.float64)[0]),
+        )
+
+    def to_arrays(self) -> dict[str, NDArray[np.generic]]:
+        """Everything it holds, as named arrays."""
+        return {
+            "item_factors": self.item_factors,
+            "gram": self.gram,
+            "prior": self.prior,
+            "alpha": np.array([self.alpha]),
+            "positive_rating": np.array([self.positive_rating]),
+        }
+
+    def factors(self, item_index: NDArray[np.int32], weight: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The user's factors, float32, shape (k,).
+
+        Args:
+            item_index: int32, shape (m,); each item at most once. An item of -1 (unknown) is passed over.
+            weight: float32, shape (m,); from `confidence`. What is 0 is passed over.
+
+        Raises:
+            InvalidInput: an index lies beyond the catalogue, or a weight is negative or not finite; says where.
+        """
+        self._check(item_index, weight)
+        used = (item_index >= 0) & (weight > 0)
+        if not used.any():
+            return self.prior
+        y = self.item_factors[item_index[used]].astype(np.float64)
+        extra = self.alpha * weight[used].astype(np.float64)
+        system = self.gram + (y.T * extra) @ y
+        x = np.linalg.solve(system, (1.0 + extra) @ y)
+        return x.astype(np.float32)
+
+    def scores(self, item_index: NDArray[np.int32], weight: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The scores of all items, float32, shape (n_items,). Arguments and errors as for `factors`."""
+        scores: NDArray[np.float32] = self.item_factors @ self.factors(item_index, weight)
+        return scores
+
+    def _check(self, item_index: NDArray[np.int32], weight: NDArray[np.float32]) -> None:
+        if item_index.shape != weight.shape or item_index.ndim != 1:
+            raise InvalidInput(f"fold-in: item_index has shape {item_index.shape} and weight {weight.shape}")
+        beyond = np.flatnonzero(item_index >= len(self.item_factors))
+        if beyond.size:
+            at = beyond[0]
+            raise InvalidInput(f"item_index[{at}] is {item_index[at]}; expected below {len(self.item_factors)}")
+        wrong = np.flatnonzero(~(weight >= 0) | np.isinf(weight))
+        if wrong.size:
+            raise InvalidInput(f"weight[{wrong[0]}] is {weight[wrong[0]]}; expected a number of 0 or more")
