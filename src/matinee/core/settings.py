@@ -57,8 +57,8 @@ class LakeSettings(_Section):
     """Seconds after which what was taken in is committed."""
     commit_rows: Annotated[int, Field(gt=0)] = 200_000
     """Rows after which it is committed before that."""
-    retention_days: Annotated[int, Field(gt=0)] = 730
-    """Days of event time after which rows are deleted; untimed rows stay."""
+    retention_days: Annotated[int, Field(gt=0)] | None = None
+    """Days of event time after which rows are deleted; nothing is unless this is set; untimed rows stay."""
     compact_after_commits: Annotated[int, Field(gt=0)] = 200
     """Commits after which small files are joined and a checkpoint is written."""
     keep_versions_days: Annotated[int, Field(gt=0)] = 7

@@ -1,0 +1,1 @@
+"""`matinee <verb>`: answers people by default and programs with `--json`."""

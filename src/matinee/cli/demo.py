@@ -1,0 +1,159 @@
+"""`matinee demo`: the whole path on real data, from a stream to answers over HTTP."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from matinee.cli.context import Context, HomeOption, JsonOption, open_context
+from matinee.cli.output import Bars, bars, emit, people
+from matinee.core.errors import ConfigurationError, DataUnavailable
+from matinee.core.files import read_json, write_json
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from matinee.dataset.public import PublicDataset
+
+CANDIDATES = ("popularity", "svd", "als")
+MARK_FORMAT = 1
+APPEND = 5_000
+
+
+@dataclass
+class Story:
+    """What the demo did: seconds by step, and what the summary tells."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Time one step, and say so when it is done."""
+        started = time.monotonic()
+        yield
+        self.seconds[name] = time.monotonic() - started
+
+
+def run(
+    data: Annotated["Path | None", typer.Option("--path", help="Folder with MovieLens 100K, if you have it.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port of the service on 127.0.0.1.")] = None,
+    seconds: Annotated[float | None, typer.Option(help="End by itself after so many seconds of serving.")] = None,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """See it work: a stream is taken in, stored, learnt from, judged, and answered from.
+
+    Replays MovieLens 100K as a streaming service's log lines, trains three models, publishes the best that
+    passes the gate, serves it, and shows what three people get. Stays up until Ctrl-C.
+    """
+    from matinee.cli.demo_live import live  # noqa: PLC0415 - a verb imports what it uses
+    from matinee.cli.demo_summary import show  # noqa: PLC0415
+
+    context = open_context("demo", home)
+    story = Story()
+    with bars(quiet=as_json) as progress:
+        _prepare(context, data, story, progress, as_json=as_json)
+    with live(context, port or context.settings.serving.port, story) as running:
+        if as_json:
+            emit({"seconds": story.seconds, **story.facts})
+        else:
+            show(context, story)
+        running.wait(seconds)
+
+
+def _prepare(context: Context, data: "Path | None", story: Story, progress: Bars, *, as_json: bool) -> None:
+    mark = context.home.data / "demo.json"
+    try:
+        done = read_json(mark, format_version=MARK_FORMAT)
+    except FileNotFoundError:
+        done = {"format_version": MARK_FORMAT}
+        _require_empty(context)
+    if "released" in done:
+        story.facts |= done["facts"] | {"reused": True}
+        return
+    dataset = _obtain(context, data, story, progress)
+    with story.step("replay into the event log"):
+        _replay(context, dataset, done, mark, progress)
+    with story.step("ingest into lake and history"):
+        _ingest(context, story, progress)
+    with story.step("train, compare, publish"):
+        _train(context, story, progress)
+    write_json(mark, {**done, "released": True, "facts": story.facts})
+
+
+def _require_empty(context: Context) -> None:
+    with context.log() as log:
+        used = any(end > 1 for end in log.ends().values())
+    if used or context.lake.versions():
+        raise ConfigurationError(
+            f"{context.home.path} holds data that the demo did not put there",
+            remedy="Give the demo a home of its own: `matinee demo --home /tmp/matinee-demo`.",
+        )
+
+
+def _obtain(context: Context, data: "Path | None", story: Story, progress: Bars) -> "PublicDataset":
+    from matinee.cli.made_up import make_up  # noqa: PLC0415
+    from matinee.dataset.public import load  # noqa: PLC0415
+
+    with story.step("get the data"):
+        try:
+            dataset = load(
+                "movielens-100k",
+                path=data,
+                cache=context.home.data / "downloads",
+                progress=lambda done, total: progress("getting MovieLens 100K", done, total),
+            )
+        except DataUnavailable as error:
+            if data is not None:
+                raise
+            people.print(f"[yellow]{error}[/]\nA small made-up catalogue takes its place.", soft_wrap=True)
+            dataset = make_up()
+    story.facts |= {"dataset": dataset.name, "origin": dataset.origin}
+    return dataset
+
+
+def _replay(
+    context: Context, dataset: "PublicDataset", done: dict[str, Any], mark: "Path", progress: Bars
+) -> None:
+    """Append the ratings as the service's own lines, in order of time; goes on where an earlier start ended."""
+    from matinee.cli.demo_lines import as_stream  # noqa: PLC0415
+
+    stream = as_stream(dataset)
+    context.lake.upsert("items", stream.items)
+    context.lake.upsert("users", stream.users)
+    with context.log() as log:
+        appended = int(done.get("appended", 0))
+        for start in range(appended, len(stream.lines), APPEND):
+            log.append(stream.lines[start : start + APPEND])
+            done["appended"] = min(start + APPEND, len(stream.lines))
+            write_json(mark, done)
+            progress("replaying the stream", done["appended"], len(stream.lines))
+
+
+def _ingest(context: Context, story: Story, progress: Bars) -> None:
+    from matinee.ingest.service import ingest  # noqa: PLC0415
+
+    with context.alarms() as alarms:
+        report = ingest(context, alarms.raise_alarm, until_idle=True, progress=progress)
+    story.facts["ingested"] = report
+
+
+def _train(context: Context, story: Story, progress: Bars) -> None:
+    from matinee.cli.train import describe, release  # noqa: PLC0415
+    from matinee.training.run import Request, train  # noqa: PLC0415
+
+    report = train(
+        Request(models=CANDIDATES),
+        settings=context.settings,
+        home=context.home,
+        lake=context.lake,
+        clock=context.clock,
+        progress=progress,
+    )
+    report.raise_if_refused()
+    release(context, report)
+    story.facts["training"] = describe(report, published=True)

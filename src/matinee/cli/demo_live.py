@@ -1,0 +1,145 @@
+"""The living part of the demo: a server and an ingest beside it, asked a few dozen times."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import httpx
+
+from matinee.cli.context import Context
+from matinee.core.errors import ConfigurationError, StoreUnavailable
+
+if TYPE_CHECKING:
+    from matinee.cli.demo import Story
+
+REQUESTS = 60
+READY_SECONDS = 30.0
+STOP_SECONDS = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """The processes of a demo that is up."""
+
+    processes: list["subprocess.Popen[bytes]"]
+
+    def wait(self, seconds: float | None) -> None:
+        """Return after so many seconds, at Ctrl-C, at SIGTERM, or when a process has ended by itself."""
+        end = None if seconds is None else time.monotonic() + seconds
+        previous = signal.signal(signal.SIGTERM, _interrupt)
+        try:
+            while end is None or time.monotonic() < end:
+                ended = [process for process in self.processes if process.poll() is not None]
+                if ended:
+                    raise StoreUnavailable(
+                        f"{' '.join(map(str, ended[0].args[1:]))} ended with status {ended[0].returncode}",
+                        remedy="Its log is in the home's folder logs/.",
+                    )
+                time.sleep(0.2)
+        except KeyboardInterrupt:
+            return
+        finally:
+            signal.signal(signal.SIGTERM, previous)
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+@contextmanager
+def live(context: Context, port: int, story: "Story") -> Iterator[Running]:
+    """Serve and ingest in processes of their own while the block lasts; then end both, gracefully."""
+    base = f"http://127.0.0.1:{port}"
+    _require_free(port)
+    with story.step("start the service"):
+        server = _start(context, "serve", "--port", str(port))
+        processes = [server]
+        try:
+            _wait_until_ready(base, server)
+            processes.append(_start(context, "ingest"))
+        except BaseException:
+            _stop(processes)
+            raise
+    try:
+        with story.step(f"{REQUESTS} live requests"):
+            _ask(base, story)
+        yield Running(processes)
+    finally:
+        _stop(processes)
+
+
+def _require_free(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise ConfigurationError(
+                f"port {port} on 127.0.0.1 is taken", remedy="Name another: `matinee demo --port 8090`."
+            ) from error
+
+
+def _start(context: Context, *verb: str) -> "subprocess.Popen[bytes]":
+    command = [sys.executable, "-m", "matinee", *verb, "--home", str(context.home.path)]
+    # In a group of its own, so that Ctrl-C reaches the demo alone, which then ends both in order.
+    return subprocess.Popen(  # noqa: S603 - our own program
+        command, stdout=subprocess.DEVNULL, env=os.environ.copy(), start_new_session=True
+    )
+
+
+def _wait_until_ready(base: str, server: "subprocess.Popen[bytes]") -> None:
+    end = time.monotonic() + READY_SECONDS
+    while time.monotonic() < end:
+        if server.poll() is not None:
+            break
+        try:
+            if httpx.get(f"{base}/readyz", timeout=1.0).status_code == httpx.codes.OK:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.05)
+    raise StoreUnavailable("the service did not become ready", remedy="Its log is logs/serve.jsonl in the home.")
+
+
+def _ask(base: str, story: "Story") -> None:
+    """Ask for some known users and a stranger, and keep what came and how long it took."""
+    users = story.facts["users"]
+    took, answers = [], {}
+    with httpx.Client(base_url=base, timeout=1.0) as client:
+        for number in range(REQUESTS):
+            user = users[number % len(users)] if number % 10 else "a-stranger"
+            started = time.perf_counter()
+            response = client.get(f"/recommend/{user}").raise_for_status()
+            took.append((time.perf_counter() - started) * 1e3)
+            answers[user] = {
+                "items": response.text.strip().split(","),
+                "request_id": response.headers["X-Request-Id"],
+                "model_version": response.headers["X-Model-Version"],
+            }
+    took.sort()
+    story.facts |= {
+        "answers": answers,
+        "requests": REQUESTS,
+        "p50_ms": took[len(took) // 2],
+        "p99_ms": took[min(len(took) - 1, int(len(took) * 0.99))],
+        "url": base,
+    }
+
+
+def _stop(processes: list["subprocess.Popen[bytes]"]) -> None:
+    # The server first: what it still has to tell goes to the log, and ingest takes it in.
+    for process in processes:
+        if process.poll() is None:
+            process.terminate()
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

@@ -1,0 +1,53 @@
+"""The command `matinee`."""
+
+import os
+import sys
+
+import typer
+
+from matinee import __version__
+from matinee.cli import demo, history, importing, ingest, lake, lines, recommend, release, serve, trace, train
+from matinee.cli.output import complain
+from matinee.core.errors import MatineeError, RetryableError
+
+app = typer.Typer(
+    name="matinee",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    help="From a stream of what people watch and rate to recommendations.\n\n"
+    "Try `matinee demo` first. Everything a run keeps is under one home (`.matinee/`, or `MATINEE_HOME`).",
+)
+app.command("demo")(demo.run)
+app.command("import")(importing.run)
+app.command("ingest")(ingest.run)
+app.command("train")(train.run)
+app.command("serve")(serve.run)
+app.command("recommend")(recommend.run)
+app.command("trace")(trace.run)
+app.command("read")(lines.run)
+app.add_typer(history.app, name="history")
+app.add_typer(lake.app, name="lake")
+app.add_typer(release.app, name="release")
+
+
+@app.command("version")
+def version() -> None:
+    """Print the version."""
+    typer.echo(__version__)
+
+
+def main() -> None:
+    """Run the command line; an expected error ends with its message, its remedy and a status above 0.
+
+    Status 75 (`EX_TEMPFAIL`) where trying again may help, 1 where something must be changed first, 2 for a
+    command that was typed wrong.
+    """
+    try:
+        app()
+    except MatineeError as error:
+        complain(error, as_json="--json" in sys.argv)
+        sys.exit(75 if isinstance(error, RetryableError) else 1)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # who read us has left
+        sys.exit(1)

@@ -1,0 +1,143 @@
+"""`matinee train`."""
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from matinee.cli.context import Context, HomeOption, JsonOption, open_context
+from matinee.cli.output import bars, emit, people
+from matinee.core.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from matinee.training.run import RunReport
+
+
+def run(
+    model: Annotated[
+        list[str] | None,
+        typer.Option("--model", "-m", help="Candidate; may be given several times. Of those that pass, the best wins."),
+    ] = None,
+    param: Annotated[
+        list[str] | None,
+        typer.Option("--param", "-p", help="Hyperparameter of the (single) candidate, as `name=value`."),
+    ] = None,
+    repeat: Annotated[str | None, typer.Option(help="Repeat the run of this bundle, from its manifest.")] = None,
+    publish: Annotated[bool, typer.Option(help="Release the bundle to everybody.")] = True,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Fit, evaluate, judge and publish a model.
+
+    Takes a snapshot of the lake, checks it, holds a fifth out, fits the candidates, and compares each with
+    popularity on full-catalogue nDCG@10. Only a model that is better beyond doubt is published; a refusal ends
+    with status 1 and the figures.
+    """
+    context = open_context("train", home)
+    with bars(quiet=as_json) as progress:
+        report = _train(context, model, param, repeat, progress)
+    if not as_json:
+        people.print(candidates_table(describe(report, published=publish)))
+    report.raise_if_refused()
+    if publish:
+        release(context, report)
+    if as_json:
+        emit(describe(report, published=publish))
+    else:
+        people.print(f"Bundle [bold]{report.bundle}[/]" + (" is released." if publish else " is kept, not released."))
+
+
+def _train(
+    context: Context, model: list[str] | None, param: list[str] | None, repeat: str | None, progress: Any
+) -> "RunReport":
+    from matinee.bundle.manifest import read_manifest  # noqa: PLC0415 - a verb imports what it uses
+    from matinee.training.run import Request, repeat_of, train  # noqa: PLC0415
+
+    settings = context.settings
+    if repeat is not None:
+        manifest = read_manifest(context.home.bundles / repeat)
+        request = repeat_of(manifest)
+        training = settings.training.model_copy(update={"seed": manifest.seed})
+        settings = settings.model_copy(update={"training": training})
+    else:
+        models = tuple(model or [settings.training.model])
+        if param and len(models) > 1:
+            raise ConfigurationError("--param belongs to one candidate", remedy="Give a single --model with it.")
+        request = Request(models=models, params={models[0]: _parse(param or [])})
+    return train(
+        request, settings=settings, home=context.home, lake=context.lake, clock=context.clock, progress=progress
+    )
+
+
+def _parse(texts: list[str]) -> dict[str, Any]:
+    import json  # noqa: PLC0415
+
+    params = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise ConfigurationError(f"--param {text!r} has no value", remedy="Write `--param n_factors=50`.")
+        try:
+            params[name] = json.loads(value)
+        except ValueError:
+            params[name] = value
+    return params
+
+
+def release(context: Context, report: "RunReport") -> None:
+    """Release a run's bundle to everybody, note it in the audit, and delete bundles beyond the budget."""
+    from matinee.bundle.keep import prune  # noqa: PLC0415
+    from matinee.release.plan import publish, read_plan  # noqa: PLC0415
+
+    assert report.bundle is not None
+    publish(context.home.data, report.bundle, clock=context.clock)
+    context.record("release", bundle=report.bundle, model=report.chosen)
+    plan = read_plan(context.home.data)
+    in_use = plan.bundles if plan is not None else set()
+    prune(context.home.bundles, context.settings.training.keep_bundles, in_use)
+
+
+def candidates_table(document: dict[str, Any]) -> Table:
+    """The candidates with their figures and the gate's verdicts, from what `describe` gives."""
+    table = Table(title="Candidates on the part held out (nDCG, recall: full catalogue)")
+    for name in ("model", "RMSE", "MAE", "nDCG@10", "recall@10", "coverage", "fit", "gate: ranking", "gate: rating"):
+        table.add_column(name, justify="left" if "gate" in name or name == "model" else "right")
+    for name, candidate in document["candidates"].items():
+        metrics, gate = candidate["metrics"], candidate["gate"]
+        table.add_row(
+            f"[bold]{name}[/]" if name == document["model"] else name,
+            *(f"{metrics[key]:.3f}" if key in metrics else "" for key in ("rmse", "mae", "ndcg", "recall", "coverage")),
+            f"{candidate['fit_seconds']:.2f} s",
+            _colour(gate["ranking"]) if gate else "yardstick",
+            _colour(gate["rating"]) if gate else "",
+        )
+    return table
+
+
+def _colour(verdict: str) -> str:
+    return {"passed": "[green]passed[/]", "refused": "[red]refused[/]"}.get(verdict, f"[dim]{verdict}[/]")
+
+
+def describe(report: "RunReport", *, published: bool) -> dict[str, Any]:
+    """A run as JSON values."""
+    return {
+        "bundle": report.bundle,
+        "model": report.chosen,
+        "published": published,
+        "candidates": {
+            e.name: {
+                "params": e.params,
+                "metrics": e.metrics,
+                "fit_seconds": e.fit_seconds,
+                "gate": asdict(report.verdicts[e.name]) if e.name in report.verdicts else None,
+            }
+            for e in report.evaluations
+        },
+        "bias_rmse": report.bias_rmse,
+        "lake_versions": report.snapshot.lake_versions,
+        "content_hash": report.snapshot.content_hash,
+        "timed": report.snapshot.timed,
+        "row_counts": report.snapshot.row_counts,
+        "mlflow_version": report.mlflow_version,
+    }

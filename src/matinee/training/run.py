@@ -1,0 +1,249 @@
+"""`matinee train`: one run, from a version of the lake to a bundle that passed the gate, or to a refusal."""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from matinee.bundle.contents import BundleContents
+from matinee.bundle.manifest import Gate, Manifest, Provenance, list_bundles, source_ends
+from matinee.bundle.provenance import code_version, library_versions
+from matinee.bundle.write import write_bundle
+from matinee.core.clock import Clock
+from matinee.core.errors import Corrupt, GateRefused, Unsuitable
+from matinee.core.home import Home
+from matinee.core.settings import Settings, TrainingSettings
+from matinee.dataset.quality import QualityReport, check
+from matinee.dataset.snapshot import Snapshot, take_snapshot
+from matinee.dataset.splits import split
+from matinee.lake.lake import Lake
+from matinee.models.registry import make
+from matinee.training.answers import popularity_orders, user_blocks
+from matinee.training.candidates import Evaluation, StepProgress, bias_rmse, evaluate
+from matinee.training.gate import Verdict, judge
+
+POPULARITY = "popularity"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a run was asked for.
+
+    Args:
+        models: names of the candidates; of those that pass the gate the one with the best nDCG@10 is kept.
+        params: hyperparameters by model name, over the defaults.
+        versions: version of each lake table to train on; the latest where not given.
+        expect_hash: the content hash that the snapshot must have, when a run is repeated.
+    """
+
+    models: tuple[str, ...]
+    params: dict[str, dict[str, Any]] = field(default_factory=dict)
+    versions: dict[str, int] | None = None
+    expect_hash: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """What a run did."""
+
+    bundle: str | None
+    """The bundle's version; nothing where no candidate passed."""
+    chosen: str | None
+    evaluations: list[Evaluation]
+    verdicts: dict[str, Verdict]
+    bias_rmse: float | None
+    quality: QualityReport
+    snapshot: Snapshot
+    mlflow_version: str | None = None
+
+    def raise_if_refused(self) -> None:
+        """Raise `GateRefused` with the figures where no candidate passed."""
+        if self.bundle is not None:
+            return
+        told = "; ".join(
+            f"{name}: nDCG@10 {v.evidence['ndcg_at_10']:.4f} against popularity's "
+            f"{v.evidence['popularity_ndcg_at_10']:.4f}, lower bound of the difference "
+            f"{v.evidence['difference_low']:+.4f}"
+            for name, v in self.verdicts.items()
+        )
+        raise GateRefused(
+            f"no candidate passed the gate: {told}",
+            remedy="Nothing was published. Try another model, more data, or `--model popularity` for the baseline.",
+        )
+
+
+def repeat_of(manifest: Manifest) -> Request:
+    """The request that makes the same run again."""
+    return Request(
+        models=(manifest.model,),
+        params={manifest.model: manifest.params},
+        versions=manifest.lake_versions,
+        expect_hash=manifest.content_hash,
+    )
+
+
+def train(
+    request: Request, *, settings: Settings, home: Home, lake: Lake, clock: Clock, progress: StepProgress
+) -> RunReport:
+    """Make one run under the home's lock.
+
+    Raises:
+        Locked: another run is going on; says who holds the lock.
+        QualityRefused: the data failed a check; says which.
+        Unsuitable: there is too little to learn from or to evaluate on.
+        Corrupt: a repeated run met other data than the first.
+    """
+    with home.lock("train"):
+        snapshot, quality = _snapshot(request, home=home, lake=lake, progress=progress)
+        evaluations, rmse_of_bias = _evaluate_all(request, snapshot, settings.training, clock, progress)
+        popularity = next(e for e in evaluations if e.name == POPULARITY)
+        options = settings.training
+        verdicts = {
+            e.name: judge(e, popularity, rmse_of_bias, resamples=options.bootstrap_resamples, seed=options.seed)
+            for e in evaluations
+            if e.name in request.models
+        }
+        report = RunReport(None, None, evaluations, verdicts, rmse_of_bias, quality, snapshot)
+        chosen = _best(evaluations, verdicts)
+        if chosen is not None:
+            version = _publishable_bundle(chosen, report, settings=options, home=home, clock=clock, progress=progress)
+            report = replace(report, bundle=version, chosen=chosen.name)
+        progress("noting the run", 0, 1)
+        return replace(report, mlflow_version=_track(report, settings=settings, home=home, clock=clock))
+
+
+def _snapshot(
+    request: Request, *, home: Home, lake: Lake, progress: StepProgress
+) -> tuple[Snapshot, QualityReport]:
+    progress("taking a snapshot of the lake", 0, 1)
+    snapshot = take_snapshot(lake, versions=request.versions)
+    if request.expect_hash is not None and snapshot.content_hash != request.expect_hash:
+        raise Corrupt(
+            f"the lake at versions {request.versions} has content {snapshot.content_hash}; "
+            f"the run to repeat had {request.expect_hash}",
+            remedy="Rows were erased, or files were changed; the run is no longer repeatable.",
+        )
+    progress("checking the data", 0, 1)
+    quality = check(snapshot)
+    quality.raise_if_stopped()
+    if len(snapshot.interactions) == 0:
+        raise Unsuitable("the lake holds no interactions", remedy="Import a data set or ingest a stream first.")
+    return snapshot, quality
+
+
+def _evaluate_all(
+    request: Request, snapshot: Snapshot, settings: TrainingSettings, clock: Clock, progress: StepProgress
+) -> tuple[list[Evaluation], float | None]:
+    kind = settings.split
+    if kind == "auto":
+        kind = "last" if snapshot.timed else "random"
+    train_part, test_part = split(snapshot.interactions, kind, settings.test_fraction, seed=settings.seed)
+    names = dict.fromkeys((POPULARITY, *request.models))
+    evaluations = [
+        evaluate(
+            name,
+            request.params.get(name, {}),
+            train_part,
+            test_part,
+            seed=settings.seed,
+            threads=settings.threads,
+            positive_rating=settings.positive_rating,
+            segments=snapshot.user_segment,
+            segment_names=snapshot.segments,
+            clock=clock,
+            progress=progress,
+        )
+        for name in names
+    ]
+    return evaluations, bias_rmse(train_part, test_part, seed=settings.seed)
+
+
+def _best(evaluations: list[Evaluation], verdicts: dict[str, Verdict]) -> Evaluation | None:
+    passed = [e for e in evaluations if e.name in verdicts and verdicts[e.name].publishable]
+    return max(passed, key=lambda e: e.metrics["ndcg"], default=None)
+
+
+def _publishable_bundle(
+    chosen: Evaluation,
+    report: RunReport,
+    *,
+    settings: TrainingSettings,
+    home: Home,
+    clock: Clock,
+    progress: StepProgress,
+) -> str:
+    snapshot = report.snapshot
+    model = make(chosen.name, chosen.params)
+    model.fit(
+        snapshot.interactions,
+        seed=settings.seed,
+        threads=settings.threads,
+        progress=lambda done, total: progress(f"fitting {chosen.name} to everything", done, total),
+    )
+    overall, by_segment = popularity_orders(
+        snapshot.interactions, snapshot.user_segment, len(snapshot.segments), settings.positive_rating
+    )
+    contents = BundleContents(
+        provenance=_provenance(chosen, report, settings),
+        items=snapshot.items.ids,
+        item_minutes=snapshot.item_minutes,
+        popular=overall,
+        segments=snapshot.segments,
+        popular_by_segment=by_segment,
+        users=user_blocks(model, snapshot, top_n=settings.top_n, progress=progress),
+        fold_in=model.fold_in_arrays(),
+    )
+    return write_bundle(home.bundles, contents=contents, clock=clock)
+
+
+def _provenance(chosen: Evaluation, report: RunReport, settings: TrainingSettings) -> Provenance:
+    snapshot, verdict = report.snapshot, report.verdicts[chosen.name]
+    return Provenance(
+        model=chosen.name,
+        params=chosen.params,
+        seed=settings.seed,
+        lake_versions=snapshot.lake_versions,
+        offsets=source_ends(snapshot.offsets),
+        time_range=snapshot.time_range,
+        row_counts=snapshot.row_counts,
+        content_hash=snapshot.content_hash,
+        code=code_version(),
+        libraries=library_versions(),
+        metrics={"all": dict(chosen.metrics), **{k: dict(v) for k, v in chosen.by_subgroup.items()}},
+        gate=Gate(passed=verdict.publishable, evidence={"verdict": verdict.ranking, **verdict.evidence}),
+        candidates={e.name: {**e.metrics, "fit_seconds": e.fit_seconds} for e in report.evaluations},
+    )
+
+
+def _track(report: RunReport, *, settings: Settings, home: Home, clock: Clock) -> str | None:
+    from matinee.training.tracking import Tracker  # noqa: PLC0415 - MLflow takes a second to import
+
+    tracker = Tracker(home.resolve(settings.mlflow_url), (home.data / "mlflow").as_uri())
+    run_ids = {
+        e.name: tracker.record_candidate(
+            e.name,
+            {**e.params, "seed": settings.training.seed},
+            {**e.metrics, "fit_seconds": e.fit_seconds},
+            {
+                "content_hash": report.snapshot.content_hash,
+                "gate": report.verdicts[e.name].ranking if e.name in report.verdicts else "yardstick",
+                "bundle": report.bundle or "" if e.name == report.chosen else "",
+            },
+            clock.now_us(),
+        )
+        for e in report.evaluations
+    }
+    if report.bundle is None or report.chosen is None:
+        return None
+    return tracker.register(report.bundle, (home.bundles / report.bundle).as_uri(), run_ids[report.chosen])
+
+
+def previous_manifest(bundles: Path) -> Manifest | None:
+    """The newest bundle's manifest, for comparing one run's data with the last one's."""
+    return max(list_bundles(bundles), key=lambda manifest: manifest.created_us, default=None)
+
+
+def nan_free(values: dict[str, float]) -> dict[str, float | None]:
+    """NaN has no place in JSON; nothing stands for it."""
+    return {key: None if np.isnan(value) else value for key, value in values.items()}
