@@ -1,0 +1,199 @@
+"""The embedded event log: one SQLite file, appended to by several processes at once, read without blocking them.
+
+WAL with `synchronous=FULL`: an append that has returned is on the disk. Positions are AUTOINCREMENT row ids, so a
+position is never given twice, not even after everything was trimmed. They begin at 1; `ends()` of a new log is
+`{0: 1}`.
+"""
+
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from matinee.core.clock import Clock
+from matinee.core.errors import InvalidInput
+from matinee.log.base import Reader, Records
+from matinee.log.sqlite_file import LogFile
+
+TRIM_STEP = 5_000
+"""Records deleted in one transaction, so that appends wait for a trim only briefly."""
+
+POLL_SECONDS = 0.01
+"""How often a waiting reader looks; one look costs some microseconds."""
+
+
+class SqliteLog:
+    """An `EventLog` in one SQLite file, with the one partition 0.
+
+    Any thread may append; appends of one object take turns. Readers have connections of their own.
+
+    Args:
+        path: the file; made when missing.
+        clock: gives records the time at which they were taken.
+        generation: the generation that the caller's positions belong to, where it has some.
+
+    Raises:
+        FormatTooNew: a newer matinee made the file.
+        GenerationChanged: the file's generation is not the one expected.
+        Corrupt: the file is no event log.
+        StoreUnavailable: the file could not be opened.
+    """
+
+    def __init__(self, path: Path, clock: Clock, *, generation: str | None = None) -> None:
+        self.path = path.absolute()
+        self._clock = clock
+        self._turn = threading.Lock()
+        self._file = LogFile(self.path, create=generation is None, expected=generation)
+
+    @property
+    def generation(self) -> str:
+        """See `EventLog.generation`."""
+        return self._file.generation
+
+    def append(self, values: Sequence[bytes], *, partition: int = 0) -> int:
+        """See `EventLog.append`. All of the values or none: one transaction.
+
+        Raises:
+            InvalidInput: there are no values, or the partition is not 0.
+            GenerationChanged: the file was deleted or made again since it was opened.
+        """
+        if partition != 0 or not values:
+            raise InvalidInput(
+                f"{self.path}: append of {len(values)} records to partition {partition}",
+                remedy="This log has the one partition 0; an append takes at least one record.",
+            )
+        with self._writing() as connection:
+            now_us = self._clock.now_us()
+            connection.executemany(
+                "INSERT INTO records (appended_us, value) VALUES (?, ?)", ((now_us, value) for value in values)
+            )
+            (position,) = connection.execute("SELECT last_insert_rowid()").fetchone()
+        return int(position)
+
+    def ends(self) -> dict[int, int]:
+        """See `EventLog.ends`."""
+        with self._turn, self._file.explained() as connection:
+            self._file.check_same()
+            return {0: _end(connection)}
+
+    def reader(self, start: Callable[[int], int]) -> Reader:
+        """See `EventLog.reader`."""
+        return SqliteReader(self.path, self.generation, start(0), self._clock)
+
+    def trim(self, before: Mapping[int, int]) -> int:
+        """See `EventLog.trim`. In steps of `TRIM_STEP` records; the file shrinks with them."""
+        gone = 0
+        while step := self._trim_step(before.get(0, 0)):
+            gone += step
+        if gone:
+            with self._turn, self._file.explained() as connection:
+                connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()  # the file itself shrinks here
+        return gone
+
+    def close(self) -> None:
+        """See `EventLog.close`. Safe to call twice."""
+        with self._turn:
+            self._file.close()
+
+    def __enter__(self) -> Self:
+        """See `EventLog.__enter__`."""
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """See `EventLog.__exit__`."""
+        self.close()
+
+    def _trim_step(self, before: int) -> int:
+        with self._writing() as connection:
+            deleted = connection.execute(
+                "DELETE FROM records WHERE position < min(?, (SELECT min(position) FROM records) + ?)",
+                (before, TRIM_STEP),
+            ).rowcount
+        if deleted:
+            with self._turn, self._file.explained() as connection:
+                connection.execute("PRAGMA incremental_vacuum").fetchall()
+        return int(deleted)
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        """One write transaction, on the file that was opened and no other."""
+        with self._turn, self._file.explained() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                self._file.check_same()
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    with suppress(sqlite3.Error):  # what went wrong first is what is told
+                        connection.execute("ROLLBACK")
+                raise
+
+
+class SqliteReader:
+    """A `Reader` with a connection of its own.
+
+    Whether anything was written since it last looked it learns from `PRAGMA data_version`, which reads no table.
+
+    Args:
+        path: the log's file.
+        generation: the log's generation.
+        start: position to begin at.
+        clock: to wait by.
+    """
+
+    def __init__(self, path: Path, generation: str, start: int, clock: Clock) -> None:
+        self._next = start
+        self._clock = clock
+        self._file = LogFile(path, create=False, expected=generation)
+        self._seen_version = -1
+        self._at_end = False
+
+    def poll(self, *, max_records: int, timeout: float) -> list[Records]:
+        """See `Reader.poll`."""
+        deadline = self._clock.monotonic() + timeout
+        while True:
+            self._file.check_same()
+            if records := self._read(max_records):
+                return [records]
+            left = deadline - self._clock.monotonic()
+            if left <= 0:
+                return []
+            self._clock.sleep(min(POLL_SECONDS, left))
+
+    def close(self) -> None:
+        """See `Reader.close`. Safe to call twice."""
+        self._file.close()
+
+    def _read(self, max_records: int) -> Records | None:
+        with self._file.explained() as connection:
+            (version,) = connection.execute("PRAGMA data_version").fetchone()
+            if self._at_end and version == self._seen_version:
+                return None
+            self._file.check_generation()
+            rows = connection.execute(
+                "SELECT position, appended_us, value FROM records WHERE position >= ? ORDER BY position LIMIT ?",
+                (self._next, max_records),
+            ).fetchall()
+        # The version was read first: what was committed since then changes it, and is looked for again.
+        self._seen_version, self._at_end = version, len(rows) < max_records
+        if not rows:
+            return None
+        positions, times, values = zip(*rows, strict=True)
+        self._next = positions[-1] + 1
+        return Records(
+            generation=self._file.generation,
+            partition=0,
+            positions=np.array(positions, dtype=np.int64),
+            appended_us=np.array(times, dtype=np.int64),
+            values=list(values),
+        )
+
+
+def _end(connection: sqlite3.Connection) -> int:
+    row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'records'").fetchone()
+    return 1 if row is None else int(row[0]) + 1
