@@ -88,14 +88,12 @@ def _parse(texts: list[str]) -> dict[str, Any]:
 def release(context: Context, report: "RunReport") -> None:
     """Release a run's bundle to everybody, note it in the audit, and delete bundles beyond the budget."""
     from matinee.bundle.keep import prune  # noqa: PLC0415
-    from matinee.release.plan import publish, read_plan  # noqa: PLC0415
+    from matinee.release.plan import bundles_in_use, publish  # noqa: PLC0415
 
     assert report.bundle is not None
     publish(context.home.data, report.bundle, clock=context.clock)
     context.record("release", bundle=report.bundle, model=report.chosen)
-    plan = read_plan(context.home.data)
-    in_use = plan.bundles if plan is not None else set()
-    prune(context.home.bundles, context.settings.training.keep_bundles, in_use)
+    prune(context.home.bundles, context.settings.training.keep_bundles, bundles_in_use(context.home.data))
 
 
 def candidates_table(document: dict[str, Any]) -> Table:
