@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from matinee.bundle.manifest import Provenance
 from matinee.core.errors import InvalidInput
 from matinee.core.ids import item_id
+from matinee.models.fold_in import FoldIn
 
 _ARRAY_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 MAX_TOP = 65_535
@@ -104,6 +105,8 @@ class BundleContents:
         for name, array in self.fold_in.items():
             if _ARRAY_NAME.fullmatch(name) is None or array.dtype.hasobject:
                 raise InvalidInput(f"fold_in[{name!r}] has a name or dtype ({array.dtype}) that cannot be stored")
+        if self.fold_in and len(FoldIn.from_arrays(self.fold_in).item_factors) != n_items:
+            raise InvalidInput(f"fold_in is of another catalogue; expected {n_items} items")
 
 
 def _expect(name: str, array: NDArray[np.generic], dtype: str, shape: tuple[int, ...]) -> None:

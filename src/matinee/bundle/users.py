@@ -7,17 +7,17 @@ movies do), else int32: that halves the file, and so the memory that it takes wh
 
 import struct
 from collections.abc import Iterable, Iterator
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import lmdb
 import numpy as np
 from numpy.typing import NDArray
 
 from matinee.bundle.contents import UserBlock
-from matinee.core.errors import Corrupt, InvalidInput
+from matinee.core.errors import Corrupt, InvalidInput, StoreUnavailable
 from matinee.core.ids import user_id
 
 USERS = "users.lmdb"
@@ -98,7 +98,7 @@ def write_users(path: Path, blocks: Iterable[UserBlock], *, n_items: int, n_segm
         env.close()
 
 
-def _put(env: Any, pairs: list[tuple[bytes, bytes]], *, append: bool) -> None:
+def _put(env: lmdb.Environment, pairs: list[tuple[bytes, bytes]], *, append: bool) -> None:
     repeated = next((a for (a, _), (b, _) in pairwise(pairs) if a == b), None)
     if repeated is None:
         while True:
@@ -112,6 +112,42 @@ def _put(env: Any, pairs: list[tuple[bytes, bytes]], *, append: bool) -> None:
             return
     who = "" if repeated is None else f": {repeated.decode()}"
     raise InvalidInput(f"a user stands in the bundle's blocks twice{who}")
+
+
+class _Environment:
+    """One LMDB environment, shared by all who have the same file open: LMDB opens a file once per process."""
+
+    _open: ClassVar[dict[tuple[int, int], "_Environment"]] = {}
+    _guard: ClassVar[Lock] = Lock()
+
+    def __init__(self, key: tuple[int, int], env: lmdb.Environment) -> None:
+        self._key = key
+        self._holders = 0
+        self.env = env
+
+    @classmethod
+    def hold(cls, path: Path) -> "_Environment":
+        """The environment of a file, opened for the first to hold it."""
+        found = path.stat()
+        key = (found.st_dev, found.st_ino)
+        with cls._guard:
+            shared = cls._open.get(key)
+            if shared is None:
+                env = lmdb.open(
+                    str(path), subdir=False, readonly=True, lock=False, readahead=False, create=False,
+                    map_size=found.st_size, max_dbs=0,
+                )  # fmt: skip
+                shared = cls._open[key] = cls(key, env)
+            shared._holders += 1
+            return shared
+
+    def release(self) -> None:
+        """Unmap the file if nobody else holds it."""
+        with self._guard:
+            self._holders -= 1
+            if self._holders == 0:
+                del self._open[self._key]
+                self.env.close()
 
 
 class Users:
@@ -132,35 +168,43 @@ class Users:
         self._dtype = np.dtype(dtype)
         self._lock = Lock()
         try:
-            self._env = lmdb.open(
-                str(path), subdir=False, readonly=True, lock=False, readahead=False, create=False,
-                map_size=path.stat().st_size, max_dbs=0,
-            )  # fmt: skip
-            self._read: Any = self._env.begin()
+            self._environment = _Environment.hold(path)
         except lmdb.Error as error:
             raise Corrupt(f"{path} cannot be opened: {error}") from error
-
-    def __len__(self) -> int:
-        with self._lock:
-            return int(self._read.stat(self._env.open_db(txn=self._read))["entries"])
+        self._read = self._environment.env.begin()
+        self._closed = False
 
     def get(self, user: str) -> UserEntry | None:
-        """The user's entry, or nothing for a stranger."""
+        """The user's entry, or nothing for a stranger.
+
+        Raises:
+            StoreUnavailable: it is closed.
+        """
         key = user.encode("utf-8", "surrogatepass")
         if not 0 < len(key) <= _MAX_KEY:
             return None
         with self._lock:
+            self._require_open()
             value = self._read.get(key)
         return None if value is None else unpack_user(value, self._dtype)
 
-    def ids(self) -> Iterator[str]:
-        """Every user id, ascending."""
-        with self._env.begin() as transaction, transaction.cursor() as cursor:
-            for key in cursor.iternext(keys=True, values=False):
-                yield key.decode()
+    def ids(self, after: str = "", limit: int = 1_000) -> list[str]:
+        """Up to `limit` user ids, ascending, that come after `after`."""
+        with self._lock:
+            self._require_open()
+            with self._read.cursor() as cursor:
+                if not cursor.set_range(after.encode() + b"\0"):
+                    return []
+                return [key.decode() for key in islice(cursor.iternext(keys=True, values=False), limit)]
 
     def close(self) -> None:
-        """Unmap the file. A second call does nothing."""
+        """Let go of the file. A second call does nothing."""
         with self._lock:
-            self._read.abort()
-            self._env.close()
+            if not self._closed:
+                self._closed = True
+                self._read.abort()
+                self._environment.release()
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise StoreUnavailable("the bundle was closed", remedy="Ask the bundle that is served now.")

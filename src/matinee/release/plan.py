@@ -54,6 +54,7 @@ class Plan(msgspec.Struct, frozen=True):
         if not all(0 <= weight <= 1 for weight in weights) or abs(math.fsum(weights) - 1) > 1e-9:
             raise InvalidInput(f"the weights of a plan's arms add up to 1, each 0 to 1; these are {weights}")
 
+    @property
     def bundles(self) -> set[str]:
         """The versions of all bundles in the plan."""
         return {arm.bundle for arm in self.arms}
@@ -144,7 +145,7 @@ def rollback(data: Path, *, clock: Clock, note: str = "") -> Plan:
     """
     with _locked(data):
         earlier = _read(data)[1:]
-        while earlier and not all(_is_readable(data, version) for version in earlier[0].bundles()):
+        while earlier and not all(_is_readable(data, version) for version in earlier[0].bundles):
             del earlier[0]
         if not earlier:
             raise InvalidInput(
@@ -158,7 +159,7 @@ def rollback(data: Path, *, clock: Clock, note: str = "") -> Plan:
 
 def bundles_in_use(data: Path) -> set[str]:
     """The versions that must stay: those of the plan, and of the plan that a rollback would go back to."""
-    return set().union(*(plan.bundles() for plan in _read(data)[:2]))
+    return set().union(*(plan.bundles for plan in _read(data)[:2]))
 
 
 def _check_publishable(data: Path, version: str) -> None:
