@@ -62,7 +62,10 @@ class Model(ABC):
 
     @abstractmethod
     def scores(self, user_index: NDArray[np.int32]) -> NDArray[np.float32]:
-        """Scores of every item for some users, shape (len(user_index), n_items). Agrees with `predict`."""
+        """Scores of every item for some users, shape (len(user_index), n_items).
+
+        Agrees with `predict`, but for one thing: it does not clip to the rating scale, which would tie the best items.
+        """
 
     def recommend(
         self, user_index: NDArray[np.int32], n: int, exclude: sparse.csr_array | None = None
@@ -80,6 +83,10 @@ class Model(ABC):
         from matinee.models.top_n import top_n  # noqa: PLC0415 - Numba stays out of who only needs the interface
 
         return top_n(self, user_index, n, exclude)
+
+    def fold_in_arrays(self) -> dict[str, NDArray[np.generic]]:
+        """What `FoldIn.from_arrays` needs to answer users who came after the fit; empty where it cannot fold in."""
+        return {}
 
     @abstractmethod
     def state(self) -> dict[str, NDArray[np.generic]]:

@@ -30,7 +30,7 @@ class BaselineOnly(Model):
     Koren 2010, "Factor in the Neighbors", section 2.1. `scores` is not clipped, so that clipping ties no items.
     """
 
-    name: ClassVar[str] = "baseline"
+    name: ClassVar[str] = "baseline_only"
     capabilities: ClassVar[Capabilities] = Capabilities(predicts_ratings=True, personal=False, folds_in=False)
     params: BaselineOnlyParams
 
