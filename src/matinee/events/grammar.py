@@ -13,7 +13,8 @@ MINUTE_TIME = "[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}"
 TIME = rf"({MINUTE_TIME})(?::([0-9]{{2}})(?:\.([0-9]{{1,9}}))?)?"
 """A time in three groups: up to the minute, second, fraction. Whether such a time exists is not said here."""
 USER = "[0-9]{1,18}"
-MOVIE = r"(?:[a-z0-9*+_.-]+\+[0-9]{4}|[+_.-]*[a-z0-9*][a-z0-9*+_.-]*\+)"
+MOVIE_CHARACTER = "[a-z0-9*+_.-]"
+MOVIE = rf"(?:{MOVIE_CHARACTER}+\+[0-9]{{4}}|[+_.-]*[a-z0-9*]{MOVIE_CHARACTER}*\+)"
 r"""Title words and a year, or a title and a bare `+`; `core.ids.MAX_ID_LENGTH` bounds it besides.
 
 With a year the title may be nothing but signs (`++++2013` is what is left of a title in another script); a

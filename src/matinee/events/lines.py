@@ -3,6 +3,7 @@
 `frames` reads batches, and agrees with this in every column.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import xxhash
@@ -16,6 +17,8 @@ from matinee.events.schema import Outcome, Reason
 from matinee.events.times import MAX_AHEAD_US
 from matinee.events.types import Event
 
+dedup_key: Callable[[bytes], bytes] = xxhash.xxh3_128_digest
+"""The 16 bytes by which a repetition is known: of `id:` and the event id, else of the payload."""
 LINE_ENDS = "\r\n"
 _LINE_ENDS = LINE_ENDS.encode()
 
@@ -26,12 +29,12 @@ class _Content(NamedTuple):
     cut: bool = False
 
 
-def read_line(record: bytes, *, appended_us: int, timezone: str = "UTC") -> Reading:
+def read_line(record: bytes, *, received_us: int, timezone: str = "UTC") -> Reading:
     """Read one record of the log, bare line or envelope. Never raises for what a record may contain.
 
     Args:
         record: its bytes, with or without a line end.
-        appended_us: when the log took it, UTC microseconds; its receive time unless its envelope has one.
+        received_us: when the log took it, UTC microseconds; its receive time unless its envelope has one.
         timezone: IANA name of the zone of a line's local time.
 
     Returns:
@@ -42,10 +45,9 @@ def read_line(record: bytes, *, appended_us: int, timezone: str = "UTC") -> Read
     """
     stripped = record.rstrip(_LINE_ENDS)
     envelope: Envelope | None = None
-    received_us = appended_us
     try:
         envelope = _unwrapped(stripped, len(record))
-        received_us = appended_us if envelope.received_us is None else envelope.received_us
+        received_us = received_us if envelope.received_us is None else envelope.received_us
         content = _content(envelope, timezone)
         _check_not_ahead(content.event, received_us)
     except Unreadable as problem:
@@ -112,9 +114,3 @@ def _dedup_key(envelope: Envelope | None, stripped: bytes) -> bytes:
     if envelope is None:
         return dedup_key(stripped)
     return dedup_key(b"id:" + envelope.event_id.encode() if envelope.event_id else envelope.payload)
-
-
-def dedup_key(content: bytes) -> bytes:
-    """The 16 bytes by which a repetition is known: xxh3-128 of `id:` and the event id, else of the payload."""
-    key: bytes = xxhash.xxh3_128_digest(content)
-    return key

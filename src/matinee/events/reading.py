@@ -2,9 +2,12 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
+
+import msgspec
 
 from matinee.events.schema import Outcome, Reason
-from matinee.events.types import Event
+from matinee.events.types import KINDS, Event
 
 LAST_US = 253_402_300_799_999_999
 """The last microsecond of the year 9999: no later time can be shown to people."""
@@ -48,6 +51,24 @@ class Reading:
     producer: str | None = None
     raw: bytes | None = None
     """The record, where `event` does not say all that it said."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The reading, flat and ready for JSON: bytes as text, the key in hexadecimal, the event's fields."""
+        kind = next((kind for kind, event_type in KINDS.items() if type(self.event) is event_type), None)
+        event: dict[str, Any] = msgspec.to_builtins(self.event) if self.event else {}
+        return {
+            "outcome": self.outcome.value,
+            "reason": self.reason.value if self.reason else None,
+            "detail": self.detail or None,
+            "repairs": [repair.value for repair in self.repairs],
+            "kind": kind,
+            **event,
+            "received_us": self.received_us,
+            "event_id": self.event_id,
+            "producer": self.producer,
+            "dedup_key": self.dedup_key.hex(),
+            "raw": None if self.raw is None else self.raw.decode(errors="replace"),
+        }
 
 
 def shown(text: str, limit: int = 60) -> str:

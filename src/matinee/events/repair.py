@@ -43,13 +43,15 @@ _SOUND = re.compile(
     r")?)?)?"
 )
 """The longest part of a line, from its start, whose fields are whole and right."""
-_FIELDS = re.compile(
-    rf"(?P<time>[^,]*),(?P<user>[^,]*),(?:{grammar.WATCH_FORM}(?P<watched>[^/]*)/(?P<minute>[0-9]*)\.mpg"
-    rf"|{grammar.RATING_FORM}(?P<rated>[^=]*)=(?P<rating>.*)"
-    rf"|{grammar.RECEIVED_FORM}(?P<host>[^,]*), status (?P<status>[0-9]*), result: (?P<result>.*))",
+_READABLE = re.compile(
+    rf"(?P<time>{grammar.TIME}),(?P<user>{grammar.USER}),(?:"
+    rf"{grammar.WATCH_FORM}(?P<watched>{grammar.MOVIE})/(?P<minute>{grammar.MINUTE})\.mpg"
+    rf"|{grammar.RATING_FORM}(?P<rated>{grammar.MOVIE})=(?P<rating>{grammar.RATING})"
+    rf"|{grammar.RECEIVED_FORM}(?P<host>{grammar.HOST}), status (?P<status>{grammar.STATUS}), "
+    r"result: (?P<result>.+))",
     re.DOTALL,
 )
-"""Where the fields of a readable line stand; the rest of it is fixed text."""
+"""Every readable line matches this, and some others; its groups say where the fields stand."""
 
 
 def read_or_repair(text: str, timezone: str) -> tuple[Line, tuple[Repair, ...]]:
@@ -86,9 +88,12 @@ def without_stray(text: str, timezone: str) -> Line | None:
         if stray not in _STRAYS or (position > start and text[position - 1] == stray):
             continue
         candidate = text[:position] + text[position + 1 :]
-        line = _parsed(candidate, timezone)
-        touched = _field_at(candidate, position) if line else None
-        if line is None or (stray in digits and touched):
+        match = _READABLE.fullmatch(candidate)
+        line = _parsed(candidate, timezone) if match else None
+        if match is None or line is None:
+            continue
+        touched = _field_at(match, position)
+        if stray in digits and touched:
             continue
         if found is not None or not _is_certain(candidate, position, stray, touched):
             return None
@@ -103,11 +108,10 @@ def _parsed(text: str, timezone: str) -> Line | None:
         return None
 
 
-def _field_at(line: str, position: int) -> str | None:
+def _field_at(line: re.Match[str], position: int) -> str | None:
     """The field of a readable line that a character inserted at `position` would touch."""
-    match = _FIELDS.fullmatch(line)
-    names = () if match is None else (name for name, text in match.groupdict().items() if text is not None)
-    return next((name for name in names if match and match.start(name) <= position <= match.end(name)), None)
+    fields = (name for name, text in line.groupdict().items() if text is not None)
+    return next((name for name in fields if line.start(name) <= position <= line.end(name)), None)
 
 
 def _is_certain(line: str, position: int, stray: str, field: str | None) -> bool:

@@ -10,9 +10,19 @@ from matinee.events.schema import READ_SCHEMA, TIME
 from matinee.events.types import KINDS, Event
 
 _KIND_OF: dict[type[Event], str] = {event_type: kind for kind, event_type in KINDS.items()}
-_OF_EVENT = (
-    "user item minute rating items host status error latency_ms request_id model_version arm step scores propensities"
-).split()
+_OF_RECORD = {
+    "outcome",
+    "reason",
+    "repairs",
+    "kind",
+    "time",
+    "received_at",
+    "event_id",
+    "producer",
+    "dedup_key",
+    "raw",
+}
+_OF_EVENT = [name for name in READ_SCHEMA if name not in _OF_RECORD]
 
 
 def to_frame(readings: Sequence[Reading]) -> pl.DataFrame:

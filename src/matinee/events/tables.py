@@ -1,4 +1,4 @@
-"""Rows of a table to the frame of `READ_SCHEMA`: files of ratings or of watched minutes, whole columns at a time."""
+"""Rows of a table to the frame of `READ_SCHEMA`: ratings or watched minutes, whole columns at a time."""
 
 from functools import reduce
 
@@ -51,7 +51,7 @@ def read_columns(frame: pl.DataFrame, *, received_us: int, producer: str) -> pl.
 
 
 def _content(frame: pl.DataFrame) -> pl.DataFrame:
-    """`user`, `item`, `rating` (f64), `minute` (i64) and `time` (µs), whichever of them the table lacks being null."""
+    """`user`, `item`, `rating`, `minute` and `time` (µs as an integer); what the table lacks is null."""
     present = set(frame.columns)
     if not {"user", "item"} <= present or not {"rating", "minute"} & present:
         raise InvalidInput(
@@ -63,7 +63,13 @@ def _content(frame: pl.DataFrame) -> pl.DataFrame:
         raise InvalidInput(
             f"the table's time is {time}, without a zone", remedy="Give it as a datetime in UTC, or leave it out."
         )
-    wanted = {"user": pl.String, "item": pl.String, "rating": pl.Float64, "minute": pl.Int64, "time": TIME}
+    wanted: dict[str, pl.DataType | type[pl.DataType]] = {
+        "user": pl.String,
+        "item": pl.String,
+        "rating": pl.Float64,
+        "minute": pl.Int64,
+        "time": TIME,
+    }
     try:
         content = frame.select(
             pl.col(name).cast(dtype) if name in present else pl.lit(None, dtype).alias(name)

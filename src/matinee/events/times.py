@@ -26,7 +26,7 @@ def zone_named(name: str) -> ZoneInfo:
     """
     try:
         return ZoneInfo(name)
-    except (ValueError, OSError) as error:
+    except (KeyError, ValueError, OSError) as error:
         raise ConfigurationError(
             f"unknown time zone {name!r}", remedy="Use an IANA name such as Europe/Berlin."
         ) from error
