@@ -26,6 +26,8 @@ _SCORE = np.dtype("<f4")
 _MAX_KEY = 511
 _USERS_A_TRANSACTION = 20_000
 _FIRST_MAP_BYTES = 1 << 26
+_PROBE_BYTES = 1 << 20
+"""More than LMDB writes at once."""
 
 
 class UserEntry(NamedTuple):
@@ -79,6 +81,7 @@ def write_users(path: Path, blocks: Iterable[UserBlock], *, n_items: int, n_segm
 
     Raises:
         InvalidInput: a block does not fit the catalogue, or a user stands there twice.
+        OSError: the disk is full.
     """
     env = lmdb.open(
         str(path), subdir=False, lock=False, sync=False, metasync=False, map_size=_FIRST_MAP_BYTES, max_dbs=0
@@ -93,9 +96,18 @@ def write_users(path: Path, blocks: Iterable[UserBlock], *, n_items: int, n_segm
                 _put(env, part, append=part[0][0] > last)
                 last = max(last, part[-1][0])
                 count += len(part)
+    except lmdb.Error:
+        _probe_room(path.parent)
+        raise
+    else:
         return count
     finally:
         env.close()
+
+
+def _probe_room(folder: Path) -> None:
+    """Raise the OSError of a full disk: LMDB calls a write that stopped half-way an input/output error."""
+    (folder / "probe").write_bytes(bytes(_PROBE_BYTES))
 
 
 def _put(env: lmdb.Environment, pairs: list[tuple[bytes, bytes]], *, append: bool) -> None:

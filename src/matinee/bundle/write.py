@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import lmdb
 import numpy as np
 
 from matinee.bundle.contents import BundleContents
@@ -105,9 +104,8 @@ def _temporary_folder(bundles: Path) -> Iterator[Path]:
 def _room_needed(bundles: Path) -> Iterator[None]:
     try:
         yield
-    except (OSError, lmdb.Error) as error:
-        full = isinstance(error, lmdb.DiskError) or any(os.strerror(code) in str(error) for code in _NO_ROOM)
-        if not full:
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
             raise
         raise OutOfRoom(
             f"there is no room for a bundle under {bundles}: {error}",
