@@ -115,7 +115,7 @@ class SqliteLog:
             ).rowcount
         if deleted:
             with self._turn, self._file.explained() as connection:
-                connection.execute("PRAGMA incremental_vacuum").fetchall()
+                connection.executescript("PRAGMA incremental_vacuum")  # execute() would free one page only
         return int(deleted)
 
     @contextmanager

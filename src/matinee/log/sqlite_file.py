@@ -47,9 +47,10 @@ class LogFile:
     def __init__(self, path: Path, *, create: bool, expected: str | None = None) -> None:
         self._path = path
         self.generation = expected or ""
+        self._id = file_id(path)
         if create:
             path.parent.mkdir(parents=True, exist_ok=True)
-        elif file_id(path) is None:
+        elif self._id is None:
             raise generation_changed(path, self.generation, None)
         with self._explaining():
             self._connection = sqlite3.connect(
@@ -70,7 +71,7 @@ class LogFile:
             self.close()
             raise generation_changed(path, self.generation, found)
         self.generation = found
-        self._id = file_id(path)
+        self._id = self._id or file_id(path)
 
     @contextmanager
     def explained(self) -> Iterator[sqlite3.Connection]:
