@@ -1,6 +1,6 @@
 """Batches: in every column the same as the plain reader, whatever the bytes."""
 
-from itertools import pairwise
+from itertools import combinations, pairwise, product
 
 import numpy as np
 import polars as pl
@@ -11,6 +11,7 @@ from polars.testing import assert_frame_equal
 
 from matinee.core.clock import DAY, SECOND
 from matinee.core.errors import ConfigurationError, InvalidInput
+from matinee.events import frames
 from matinee.events.envelope import wrap_event, wrap_line
 from matinee.events.frames import read_records
 from matinee.events.lines import read_line
@@ -21,63 +22,74 @@ from matinee.events.types import Rating, Served
 NOON = 1_668_427_200 * SECOND
 ZONES = st.sampled_from(["UTC", "Europe/Berlin", "Australia/Lord_Howe"])
 
-dates = st.sampled_from(
-    [
-        "2022-11-14",
-        "2022-02-29",
-        "2022-13-01",
-        "2022-03-27",
-        "2022-10-30",
-        "2022-04-03",
-        "2022-10-02",
-        "1969-12-31",
-        "0000-01-01",
-    ]
-)
-clocks = st.sampled_from(
-    [
-        "T12:00:05",
-        "T12:00",
-        "T02:30:00",
-        "T01:45",
-        "T02:15:59",
-        "T24:00",
-        "T23:59:60",
-        "T12:60:00",
-        "T00:00:00.123456789",
-        "T12:00:05.2",
-        "T12:00:05.1234567",
-        "T12:00:05.",
-    ]
-)
-users = st.one_of(st.integers(0, 10**19).map(str), st.sampled_from(["", "007", "x", "٣", "1\u00a0"]))
-movies = st.one_of(
-    st.sampled_from(["up+2009", "endeavour+", "++++2013", "+2013", "++", "", "m*a*s*h+1970", "GkDjzER51", "1999+"]),
-    st.from_regex(r"[a-z0-9*+_.-]{1,12}(\+|\+[0-9]{4})?", fullmatch=True),
-    st.integers(194, 198).map(lambda n: "a" * n + "+1999"),
-)
-minutes = st.sampled_from(["0", "7", "007", "1439", "1440", "00001", "-1", "1.5"])
-ratings = st.sampled_from(["0", "1", "5", "6", "D", "15", "4.5"])
-results = st.one_of(
-    st.lists(movies, max_size=4).map(lambda ids: ", ".join([*ids, "102 ms"])),
-    st.sampled_from(
-        ["12 ms", ", 12 ms", ", , 12 ms", "up+2009,12 ms", "java.X: after 800 ms", "12.5 ms", "1e3 ms", "ms"]
-    ),
-)
-hosts = st.sampled_from(["h:80", "a.b-c:8082", "h", "h x:80", "é:80", "h\x1c:80", "h:123456", ":80"])
-statuses = st.sampled_from(["200", "204", "0", "500", "20x", "2000", "99"])
-requests = st.one_of(
-    st.builds("GET /data/m/{}/{}.mpg".format, movies, minutes),
-    st.builds("GET /rate/{}={}".format, movies, ratings),
-    st.builds("recommendation request {}, status {}, result: {}".format, hosts, statuses, results),
-)
-lines = st.builds("{}{},{},{}".format, dates, clocks, users, requests)
+# Each field's values: the first is sound, the others stand at or beyond an edge.
+DATES = ["2022-11-14", "2022-02-29", "2022-13-01", "2022-03-27", "2022-10-30", "2022-04-03", "2022-10-02"]
+DATES += ["1969-12-31", "1970-01-01", "0000-01-01", "2022-11-15", "22-11-14", ""]
+CLOCKS = ["T12:00:05", "T12:00", "T02:30:00", "T01:45", "T02:15:59", "T24:00", "T23:59:60", "T12:60:00", "t12:00"]
+CLOCKS += [
+    "T00:00:00.123456789",
+    "T12:00:05.2",
+    "T12:00:05.123456",
+    "T12:00:05.1234567",
+    "T12:00:05.",
+    "T12:00:05Z",
+]
+USERS = ["7", "", "007", "x", "9" * 18, "9" * 19, "٣", "1\u00a0", " 7", "7x"]
+MOVIES = ["up+2009", "endeavour+", "++++2013", "+2013", "++", "", "m*a*s*h+1970", "GkDjzER51", "1999+", "Up+2009"]
+MOVIES += ["a" * 195 + "+1999", "a" * 196 + "+1999", "amélie+2001", "u p+2009", "jurassic+p", "a+20091", "a,b+1999"]
+MINUTES = ["0", "7", "007", "1439", "1440", "9999", "00001", "-1", "1.5", "", "٣", "1 2"]
+RATINGS = ["5", "1", "0", "6", "D", "15", "4.5", "", "D4", " 4"]
+RESULTS = ["up+2009, heat+1995, 102 ms", "12 ms", ", 12 ms", ", , 12 ms", "up+2009,12 ms", "java.X: after 800 ms"]
+RESULTS += [
+    "12.5 ms",
+    "1e3 ms",
+    "ms",
+    "",
+    "up+2009, 3 ms, 4 ms",
+    "up+2009, , 4 ms",
+    "up+2009, 4 ms ",
+    "up+2009, 4, 4 ms",
+]
+RESULTS += [f"up+2009, {movie}, 4 ms" for movie in MOVIES]
+HOSTS = ["h:80", "a.b-c:8082", "h", "h x:80", "é:80", "h\x1c:80", "h:123456", ":80", "", "a:b:80", "h:80 "]
+STATUSES = ["200", "204", "299", "300", "0", "500", "20x", "2000", "99", "", "199"]
+FORMS = {
+    "{}{},{},GET /data/m/{}/{}.mpg": (DATES, CLOCKS, USERS, MOVIES, MINUTES),
+    "{}{},{},GET /rate/{}={}": (DATES, CLOCKS, USERS, MOVIES, RATINGS),
+    "{}{},{},recommendation request {}, status {}, result: {}": (DATES, CLOCKS, USERS, HOSTS, STATUSES, RESULTS),
+}
+
+
+def odd_lines(form):
+    """Every line of a form with at most two fields that are not the sound ones."""
+    sound = [values[0] for values in FORMS[form]]
+    for one, two in combinations(range(len(sound)), 2):
+        for first, second in product(FORMS[form][one], FORMS[form][two]):
+            fields = list(sound)
+            fields[one], fields[two] = first, second
+            yield form.format(*fields)
+
+
+movies = st.one_of(st.sampled_from(MOVIES), st.from_regex(r"[a-z0-9*+_.-]{1,12}(\+|\+[0-9]{4})?", fullmatch=True))
+
+
+@st.composite
+def lines(draw):
+    """A line of which most fields are sound."""
+    form = draw(st.sampled_from(list(FORMS)))
+    odd = draw(st.sets(st.integers(0, 5), max_size=2))
+    return form.format(
+        *(
+            draw(movies if values is MOVIES else st.sampled_from(values)) if place in odd else values[0]
+            for place, values in enumerate(FORMS[form])
+        )
+    )
 
 
 @st.composite
 def mutated(draw):
     """A line with a few characters inserted, deleted or replaced."""
-    line = draw(lines)
+    line = draw(lines())
     for _ in range(draw(st.integers(0, 2))):
         at = draw(st.integers(0, len(line)))
         line = line[:at] + draw(st.sampled_from(" xZ4,+/=.\té\0\n")) + line[at + draw(st.integers(0, 1)) :]
@@ -103,7 +115,7 @@ records = st.one_of(
 
 def assert_agrees(values, timezone="UTC", received_us=NOON):
     frame = read_records(values, np.full(len(values), received_us), timezone=timezone)
-    plain = to_frame([read_line(value, received_us=received_us, timezone=timezone) for value in values])
+    plain = to_frame([read_line(value, appended_us=received_us, timezone=timezone) for value in values])
     assert_frame_equal(frame, plain)
     assert frame.schema == READ_SCHEMA
     return frame
@@ -130,11 +142,37 @@ def test_every_record_lands_in_exactly_one_class(values):
     assert kept["raw"].null_count() == 0
 
 
-@given(st.lists(lines, min_size=1, max_size=4))
-def test_the_generator_reaches_the_fast_paths(values):
-    """Otherwise the agreement above would hold of the plain reader alone."""
-    well_formed = ["2022-11-14T12:00:05,7,GET /rate/up+2009=4", *values]
-    assert_agrees([value.encode() for value in well_formed])
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("timezone", ["UTC", "Europe/Berlin"])
+def test_agrees_at_every_edge_of_every_pair_of_fields(form, timezone):
+    values = [line.encode() for line in odd_lines(form)]
+    frame = assert_agrees(values, timezone)
+    assert set(frame["outcome"].unique()) == {"accepted", "repaired", "quarantined"}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_sound_lines_never_reach_the_plain_reader(form, monkeypatch):
+    """Otherwise the agreement would hold of the plain reader with itself."""
+    monkeypatch.setattr(frames, "read_line", None)
+    sound = form.format(*(values[0] for values in FORMS[form]))
+    values = [
+        sound,
+        sound.replace(":05", ""),
+        sound.replace(":05", ":05.1234567"),
+        wrap_line(sound, received_us=NOON),
+    ]
+    records = [value if isinstance(value, bytes) else value.encode() for value in values]
+    frame = frames.read_records(records, np.full(4, NOON))
+    assert frame["outcome"].to_list() == ["accepted", "repaired", "accepted", "accepted"]
+    assert frame["raw"].to_list() == [None, records[1], records[2], None]
+
+
+@pytest.mark.parametrize(("ahead", "outcome"), [(0, "accepted"), (1, "quarantined")])
+def test_an_event_a_day_ahead_is_the_last_believed(ahead, outcome):
+    received_us = NOON + 5 * SECOND - DAY - ahead
+    assert (
+        assert_agrees([b"2022-11-14T12:00:05,7,GET /rate/up+2009=4"], "UTC", received_us)["outcome"][0] == outcome
+    )
 
 
 def test_order_and_columns():

@@ -16,7 +16,7 @@ RECEIVED = "2022-11-14T12:00:05.2,7,recommendation request h.example:8082, statu
 
 def read(record: str | bytes, timezone: str = "UTC") -> Reading:
     data = record.encode() if isinstance(record, str) else record
-    return read_line(data, received_us=NOON, timezone=timezone)
+    return read_line(data, appended_us=NOON, timezone=timezone)
 
 
 @pytest.mark.parametrize("end", ["", "\n", "\r\n"])

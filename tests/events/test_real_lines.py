@@ -53,4 +53,4 @@ def test_times_without_seconds_are_those_of_second_zero(values, frame):
 
 @pytest.mark.real_data
 def test_agrees_with_the_plain_reader(values, frame):
-    assert_frame_equal(frame, to_frame([read_line(value, received_us=RECEIVED_US) for value in values]))
+    assert_frame_equal(frame, to_frame([read_line(value, appended_us=RECEIVED_US) for value in values]))

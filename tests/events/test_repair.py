@@ -23,7 +23,7 @@ LINES = [
 
 
 def read(line: str) -> Reading:
-    return read_line(line.encode(), received_us=NOON)
+    return read_line(line.encode(), appended_us=NOON)
 
 
 @pytest.mark.parametrize(

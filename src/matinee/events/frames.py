@@ -46,6 +46,6 @@ def read_records(values: list[bytes], appended_us: NDArray[np.int64], *, timezon
         indices.append(taken)
         frames.append(rows)
     rest = np.flatnonzero(open_rows)
-    readings = [read_line(values[at], received_us=int(appended_us[at]), timezone=timezone) for at in rest]
+    readings = [read_line(values[at], appended_us=int(appended_us[at]), timezone=timezone) for at in rest]
     order = np.argsort(np.concatenate([*indices, rest]), kind="stable")
     return pl.concat([*frames, to_frame(readings)], rechunk=True)[order]  # one chunk: gathering is faster

@@ -29,12 +29,12 @@ class _Content(NamedTuple):
     cut: bool = False
 
 
-def read_line(record: bytes, *, received_us: int, timezone: str = "UTC") -> Reading:
+def read_line(record: bytes, *, appended_us: int, timezone: str = "UTC") -> Reading:
     """Read one record of the log, bare line or envelope. Never raises for what a record may contain.
 
     Args:
         record: its bytes, with or without a line end.
-        received_us: when the log took it, UTC microseconds; its receive time unless its envelope has one.
+        appended_us: when the log took it, UTC microseconds; its receive time unless its envelope has one.
         timezone: IANA name of the zone of a line's local time.
 
     Returns:
@@ -45,9 +45,10 @@ def read_line(record: bytes, *, received_us: int, timezone: str = "UTC") -> Read
     """
     stripped = record.rstrip(_LINE_ENDS)
     envelope: Envelope | None = None
+    received_us = appended_us
     try:
         envelope = _unwrapped(stripped, len(record))
-        received_us = received_us if envelope.received_us is None else envelope.received_us
+        received_us = appended_us if envelope.received_us is None else envelope.received_us
         content = _content(envelope, timezone)
         _check_not_ahead(content.event, received_us)
     except Unreadable as problem:

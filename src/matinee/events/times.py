@@ -55,21 +55,14 @@ def _naive(minute: str, second: str) -> datetime:
 
 
 def hour_to_us(hour: str, timezone: str) -> int | None:
-    """UTC microseconds of `YYYY-MM-DDTHH`, or None unless the whole hour runs as on any other day.
+    """UTC microseconds of `YYYY-MM-DDTHH`, or None unless the hour has all its minutes, one after the other.
 
-    A clock that is set inside the hour makes it None; each of its times then needs `local_to_us`.
+    An hour that comes twice has them: each of its times takes the earlier. One in which the clock is set forward
+    has not; each of its times then needs `local_to_us`.
     """
     first, last = local_to_us(f"{hour}:00", "00", None, timezone), local_to_us(f"{hour}:59", "59", None, timezone)
-    if first is None or last is None or last - first != 59 * MINUTE + 59 * SECOND:
-        return None
-    if timezone == "UTC":
-        return first
-    zone = zone_named(timezone)
-    ends = [
-        _naive(f"{hour}:{minute}", second).replace(tzinfo=zone) for minute, second in (("00", "0"), ("59", "59"))
-    ]
-    once = all(end.utcoffset() == end.replace(fold=1).utcoffset() for end in ends)
-    return first if once else None
+    whole = first is not None and last is not None and last - first == 59 * MINUTE + 59 * SECOND
+    return first if whole else None
 
 
 def times_to_us(minute: pl.Series, second: pl.Series, fraction: pl.Series, timezone: str) -> pl.Series:
