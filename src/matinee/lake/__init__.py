@@ -1,0 +1,1 @@
+"""Delta Lake tables: rows and the offset they reach commit together; versions can be read again."""

@@ -1,0 +1,297 @@
+"""The lake: Delta tables in which rows and the offset they reach commit together.
+
+Each ingest table holds, as a Delta application transaction, its own offset per source: the app id is
+`str(source)`, the version is the *end*, the position below which everything is in. A writer loads the table,
+drops rows below that end, and commits against exactly that snapshot. On a conflict it loads and filters again:
+Delta itself would accept the same transaction version twice.
+"""
+
+import random
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import polars as pl
+from deltalake import DeltaTable, write_deltalake
+from deltalake.exceptions import CommitFailedError
+
+from matinee.core.clock import Clock
+from matinee.core.errors import Fenced, InvalidInput, StoreUnavailable
+from matinee.events.offsets import Source
+from matinee.events.schema import TIME
+from matinee.lake.schemas import (
+    BATCHES,
+    INGEST_TABLES,
+    SOURCES,
+    TABLES,
+    TableSchema,
+    check_frame,
+    ingest_frame,
+    table_schema,
+)
+from matinee.lake.storage import (
+    NO_HOOKS,
+    ZSTD,
+    checkpoint_when_due,
+    commit_done,
+    exactly_here,
+    lake_folder,
+    open_table,
+    partition_columns,
+    store_errors,
+)
+
+MAX_TRIES = 30
+"""Conflicts in a row after which a writer gives up. One owner writes; conflicts come from maintenance or from
+an owner that is about to be fenced, and are few."""
+
+
+def _nothing(_table: str) -> None:
+    pass
+
+
+class Lake:
+    """The tables of one lake. May be shared by threads; each commit and each read is atomic per table.
+
+    Args:
+        url: a local folder; tables are made in it when first used.
+        clock: gives batches their time of commit, and waits between tries.
+        on_loaded: called with a table's name between loading it and committing to it; for tests.
+
+    Raises:
+        ConfigurationError: the URL is not a folder.
+    """
+
+    def __init__(self, url: str, clock: Clock, *, on_loaded: Callable[[str], None] = _nothing) -> None:
+        self.folder: Path = lake_folder(url)
+        self.clock = clock
+        self._on_loaded = on_loaded
+        self._handles: dict[str, DeltaTable] = {}
+        self._durable: dict[str, int] = {}
+        self._known_sources: set[Source] = set()
+        self._lock = threading.RLock()
+
+    def table(self, name: str, version: int | None = None) -> DeltaTable:
+        """A handle of a table's newest version, or of version `version`, that nobody else holds.
+
+        Raises:
+            InvalidInput: there is no such table or version.
+            FormatTooNew: a newer matinee made the table.
+            StoreUnavailable: the store failed.
+        """
+        table = open_table(self.folder, table_schema(name))
+        if version is None or version == table.version():
+            return table
+        try:
+            with store_errors(f"table {name} at version {version}"):
+                table.load_as_version(version)
+        except StoreUnavailable as error:
+            raise InvalidInput(
+                f"table {name} cannot be read at version {version}: {error.__cause__}",
+                remedy="Only recent versions and those behind kept bundles are kept; see lake.keep_versions_days.",
+            ) from error
+        return table
+
+    def versions(self) -> dict[str, int]:
+        """The newest version of every table."""
+        return {name: self.table(name).version() for name in TABLES}
+
+    def read(
+        self,
+        table: str,
+        version: int | None = None,
+        columns: list[str] | None = None,
+        predicate: pl.Expr | None = None,
+    ) -> pl.LazyFrame:
+        """A table's rows at a version (newest by default), in no particular order.
+
+        A predicate on the partition column (`date`) opens only the files of those dates.
+
+        Raises:
+            InvalidInput: there is no such table, version or column.
+            StoreUnavailable: the store failed.
+        """
+        schema = table_schema(table)
+        unknown = [column for column in columns or () if column not in schema.columns]
+        if unknown:
+            raise InvalidInput(
+                f"table {table} has no column {unknown[0]!r}",
+                remedy=f"Its columns: {', '.join(schema.columns)}.",
+            )
+        frame = pl.scan_delta(self.table(table, version))
+        if predicate is not None:
+            frame = frame.filter(predicate)
+        return frame.select(columns or schema.columns.names())
+
+    def committed_ends(self, table: str, version: int | None = None) -> dict[Source, int]:
+        """Of each source, the position below which an ingest table holds everything, at a version."""
+        handle = self.table(table, version)
+        ends = {source: handle.transaction_version(str(source)) for source in self.sources()}
+        return {source: end for source, end in ends.items() if end is not None}
+
+    def sources(self) -> list[Source]:
+        """Every source that was ever committed, in order."""
+        frame = self.read(SOURCES.name, columns=["generation", "partition"]).unique().collect()
+        return sorted(Source(generation, partition) for generation, partition in frame.iter_rows())
+
+    def resume_position(self, source: Source) -> int:
+        """Where to read on: the least end of all ingest tables; 0 for a source that is new."""
+        return min(self.table(name).transaction_version(str(source)) or 0 for name in INGEST_TABLES)
+
+    def commit(self, source: Source, tables: Mapping[str, pl.DataFrame], *, start: int, end: int) -> dict[str, int]:
+        """Write what was read of `source` from position `start` up to before `end`.
+
+        Tables commit one after the other, `batches` last. Rows that a table already holds are dropped; a table
+        that is not given commits its offset alone. What returned survives a power cut. May be called again with
+        the same arguments after any error that is retryable.
+
+        Args:
+            source: what the positions are counted within.
+            tables: by name of an ingest table, a frame of its columns without those that the lake fills.
+            start: where the reader stood before the batch; not the position of its first record.
+            end: where the reader stands now.
+
+        Returns:
+            Rows written, by table.
+
+        Raises:
+            InvalidInput: a table is unknown, a frame does not fit its schema, or a position is outside the batch.
+            Fenced: a table ends before `start`, so that something between would be missing; or a newer owner
+                has committed a part of this batch.
+            StoreUnavailable: the store failed, or other writers were always quicker.
+            OutOfRoom: the disk is full.
+        """
+        frames = self._checked(source, tables, start, end)
+        self._register(source)
+        return {name: self._commit_table(name, source, frame, start, end) for name, frame in frames.items()}
+
+    def _checked(
+        self, source: Source, tables: Mapping[str, pl.DataFrame], start: int, end: int
+    ) -> dict[str, pl.DataFrame | None]:
+        if not 0 <= start <= end:
+            raise InvalidInput(f"a batch of {source} cannot go from {start} to {end}")
+        unknown = [name for name in tables if name not in INGEST_TABLES]
+        if unknown:
+            raise InvalidInput(f"ingest does not write table {unknown[0]!r}")
+        now_us = self.clock.now_us()
+        frames: dict[str, pl.DataFrame | None] = {}
+        for name, schema in INGEST_TABLES.items():
+            given = tables.get(name)
+            frames[name] = None if given is None else ingest_frame(schema, given, source, now_us)
+            if frames[name] is not None:
+                _check_positions(schema, frames[name], start, end)
+        return frames
+
+    def _commit_table(self, name: str, source: Source, frame: pl.DataFrame | None, start: int, end: int) -> int:
+        def attempt(table: DeltaTable) -> int | None:
+            committed = table.transaction_version(str(source)) or 0
+            if committed >= end:
+                return None
+            _check_fence(name, source, committed, start, end, has_rows=frame is not None and len(frame) > 0)
+            rows = None if frame is None else frame.filter(pl.col("position") >= committed)
+            return self._append(table, INGEST_TABLES[name], rows, str(source), end)
+
+        return self._against_fresh(name, attempt) or 0
+
+    def _append(
+        self, table: DeltaTable, schema: TableSchema, rows: pl.DataFrame | None, app_id: str, end: int
+    ) -> int:
+        """Commit rows and an offset against exactly the snapshot that `table` holds."""
+        properties = exactly_here(app_id, end)
+        if rows is None or rows.is_empty():
+            table.create_write_transaction(
+                [],
+                "append",
+                table.schema(),
+                partition_by=partition_columns(schema),
+                commit_properties=properties,
+                post_commithook_properties=NO_HOOKS,
+            )
+            return 0
+        write_deltalake(
+            table,
+            rows,
+            mode="append",
+            writer_properties=ZSTD,
+            commit_properties=properties,
+            post_commithook_properties=NO_HOOKS,
+        )
+        return len(rows)
+
+    def _against_fresh(self, name: str, attempt: Callable[[DeltaTable], int | None]) -> int | None:
+        """Load the table and try; on a conflict load and try again. `None` says that nothing was committed."""
+        with self._lock, store_errors(f"committing to table {name}"):
+            for tries in range(MAX_TRIES):
+                table = self._fresh(name)
+                self._on_loaded(name)
+                try:
+                    done = attempt(table)
+                except CommitFailedError:
+                    self.clock.sleep(random.uniform(0, 0.01 * (tries + 1)))  # noqa: S311 - spreads the writers
+                    continue
+                if done is not None:
+                    checkpoint_when_due(self._fresh(name), name)
+                return done
+        raise StoreUnavailable(
+            f"lake, table {name}: other writers were quicker {MAX_TRIES} times in a row",
+            remedy="See who else writes to this lake: one owner should.",
+        )
+
+    def _fresh(self, name: str) -> DeltaTable:
+        """The writer's handle of a table at its newest version, with all that it says on the disk.
+
+        Another owner may have died between a commit and forcing it to the disk, and what we tell of an offset
+        lets the log be trimmed.
+        """
+        table = self._handles.get(name)
+        if table is None:
+            table = self._handles[name] = open_table(self.folder, table_schema(name))
+            self._durable[name] = table.version() - MAX_TRIES
+        else:
+            table.update_incremental()
+        version = table.version()
+        for each in range(max(0, self._durable[name] + 1), version + 1):
+            commit_done(self.folder, name, each)
+        self._durable[name] = version
+        return table
+
+    def _register(self, source: Source) -> None:
+        """Note a source before its first commit, once."""
+        if source in self._known_sources:
+            return
+
+        def attempt(table: DeltaTable) -> int | None:
+            if table.transaction_version(str(source)) is not None:
+                return None
+            row = {
+                "generation": source.generation,
+                "partition": source.partition,
+                "first_seen": self.clock.now_us(),
+            }
+            frame = pl.DataFrame([row]).cast({"partition": pl.Int32, "first_seen": TIME})
+            return self._append(table, SOURCES, check_frame(SOURCES, frame), str(source), 0)
+
+        self._against_fresh(SOURCES.name, attempt)
+        self._known_sources.add(source)
+
+
+def _check_positions(schema: TableSchema, frame: pl.DataFrame | None, start: int, end: int) -> None:
+    assert frame is not None
+    inside = frame["position"].is_between(start, end, closed="left")
+    if frame["position"].null_count() or not inside.all():
+        raise InvalidInput(f"table {schema.name}, column position: expected {start} to {end - 1}, found others")
+
+
+def _check_fence(name: str, source: Source, committed: int, start: int, end: int, *, has_rows: bool) -> None:
+    if start > committed:
+        raise Fenced(
+            f"table {name} ends at position {committed} of {source}, and this batch begins at {start}: what lies "
+            "between would be missing",
+            remedy="Begin again from the position that the lake names (restart ingest).",
+        )
+    if name == BATCHES.name and has_rows and committed > start:
+        # A batch's counts cannot be filtered by position: counting a part of it twice would be wrong.
+        raise Fenced(
+            f"table {name} already ends at position {committed} of {source}, inside this batch ({start} to {end})",
+            remedy="Another owner has gone on from there; this one must stop.",
+        )
