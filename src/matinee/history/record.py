@@ -96,6 +96,7 @@ _decode_entry = msgspec.msgpack.Decoder(_Entry).decode
 _decode_head = msgspec.msgpack.Decoder(_Head).decode
 _decode_version = msgspec.msgpack.Decoder(_Version).decode
 _Packed = TypeVar("_Packed", _Record, _Sealed)
+_Part = TypeVar("_Part", _Entry, _Head)
 _NOTHING = _encode(_Sealed(RECORD_FORMAT, [], []))
 
 
@@ -116,7 +117,7 @@ def fold(packed: bytes | None, source: int, actions: Iterable[Action], sources: 
         Corrupt: `packed` is not what `fold` returned.
         FormatTooNew: a newer matinee packed it.
     """
-    packed = packed or _NOTHING
+    packed = _NOTHING if packed is None else packed
     record = _read(packed, _decode_sealed)
     changed: dict[str, _Entry] = {}
     newest = -1
@@ -185,13 +186,13 @@ def _take_out(entries: list[msgspec.Raw], packed: bytes, item: str) -> _Entry | 
         return None
     for at in range(len(entries) - 1, -1, -1):  # what changed last stands last, and is what mostly changes next
         if bytes(entries[at]).startswith(packed_item, 1):  # after one byte: the entry's own length
-            return _read_entry(entries.pop(at))
+            return _open(entries.pop(at), _decode_entry)
     return None
 
 
-def _read_entry(packed: msgspec.Raw) -> _Entry:
+def _open(packed: msgspec.Raw, decode: Callable[[msgspec.Raw], _Part]) -> _Part:
     try:
-        return _decode_entry(packed)
+        return decode(packed)
     except msgspec.MsgspecError as error:
         raise _refused(bytes(packed), error) from error
 
@@ -200,7 +201,7 @@ def _latest(entries: list[msgspec.Raw | _Entry]) -> list[msgspec.Raw | _Entry]:
     """The latest `MAX_ITEMS`; of equal times the first by item: the same choice whatever came first."""
 
     def key(entry: msgspec.Raw | _Entry) -> tuple[int, str]:
-        return _newest_first(entry if isinstance(entry, _Entry) else _decode_head(entry))
+        return _newest_first(entry if isinstance(entry, _Entry) else _open(entry, _decode_head))
 
     kept = sorted(entries, key=key)[:MAX_ITEMS]
     kept.reverse()
