@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 HomeOption = Annotated[
     Path | None,
-    typer.Option("--home", help="Folder of data, logs and run files.", envvar="MATINEE_HOME", show_default=".matinee"),
+    typer.Option(
+        "--home", help="Folder of data, logs and run files.", envvar="MATINEE_HOME", show_default=".matinee"
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Answer with one JSON object on standard output.")]
 

@@ -39,7 +39,9 @@ class Story:
 
 
 def run(
-    data: Annotated["Path | None", typer.Option("--path", help="Folder with MovieLens 100K, if you have it.")] = None,
+    data: Annotated[
+        "Path | None", typer.Option("--path", help="Folder with MovieLens 100K, if you have it.")
+    ] = None,
     port: Annotated[int | None, typer.Option(help="Port of the service on 127.0.0.1.")] = None,
     seconds: Annotated[float | None, typer.Option(help="End by itself after so many seconds of serving.")] = None,
     home: HomeOption = None,
@@ -56,7 +58,7 @@ def run(
     context = open_context("demo", home)
     story = Story()
     with bars(quiet=as_json) as progress:
-        _prepare(context, data, story, progress, as_json=as_json)
+        _prepare(context, data, story, progress)
     with live(context, port or context.settings.serving.port, story) as running:
         if as_json:
             emit({"seconds": story.seconds, **story.facts})
@@ -65,7 +67,7 @@ def run(
         running.wait(seconds)
 
 
-def _prepare(context: Context, data: "Path | None", story: Story, progress: Bars, *, as_json: bool) -> None:
+def _prepare(context: Context, data: "Path | None", story: Story, progress: Bars) -> None:
     mark = context.home.data / "demo.json"
     try:
         done = read_json(mark, format_version=MARK_FORMAT)
@@ -88,7 +90,7 @@ def _prepare(context: Context, data: "Path | None", story: Story, progress: Bars
 def _require_empty(context: Context) -> None:
     with context.log() as log:
         used = any(end > 1 for end in log.ends().values())
-    if used or context.lake.versions():
+    if used or context.lake.sources():
         raise ConfigurationError(
             f"{context.home.path} holds data that the demo did not put there",
             remedy="Give the demo a home of its own: `matinee demo --home /tmp/matinee-demo`.",
@@ -105,7 +107,7 @@ def _obtain(context: Context, data: "Path | None", story: Story, progress: Bars)
                 "movielens-100k",
                 path=data,
                 cache=context.home.data / "downloads",
-                progress=lambda done, total: progress("getting MovieLens 100K", done, total),
+                progress=lambda done, total: progress("getting MovieLens 100K", done, total or 0),
             )
         except DataUnavailable as error:
             if data is not None:
@@ -116,9 +118,7 @@ def _obtain(context: Context, data: "Path | None", story: Story, progress: Bars)
     return dataset
 
 
-def _replay(
-    context: Context, dataset: "PublicDataset", done: dict[str, Any], mark: "Path", progress: Bars
-) -> None:
+def _replay(context: Context, dataset: "PublicDataset", done: dict[str, Any], mark: "Path", progress: Bars) -> None:
     """Append the ratings as the service's own lines, in order of time; goes on where an earlier start ended."""
     from matinee.cli.demo_lines import as_stream  # noqa: PLC0415
 

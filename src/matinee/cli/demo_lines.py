@@ -18,7 +18,9 @@ class Stream:
 
 def as_stream(dataset: PublicDataset) -> Stream:
     """Each rating as a line `<time>,<user>,GET /rate/<movie>=<stars>`, movies named as the service names them."""
-    names = scenario_ids(dataset.items)
+    described = dataset.items.select("item", "title", "year")
+    ids = scenario_ids((title, year) for _, title, year in described.iter_rows())
+    names = dict(zip(described["item"], ids, strict=True))
     lines = (
         dataset.ratings.sort("time", maintain_order=True)
         .with_columns(pl.col("item").replace_strict(names))

@@ -28,7 +28,7 @@ STOP_SECONDS = 15.0
 class Running:
     """The processes of a demo that is up."""
 
-    processes: list["subprocess.Popen[bytes]"]
+    processes: dict[str, "subprocess.Popen[bytes]"]
 
     def wait(self, seconds: float | None) -> None:
         """Return after so many seconds, at Ctrl-C, at SIGTERM, or when a process has ended by itself."""
@@ -36,10 +36,10 @@ class Running:
         previous = signal.signal(signal.SIGTERM, _interrupt)
         try:
             while end is None or time.monotonic() < end:
-                ended = [process for process in self.processes if process.poll() is not None]
+                ended = [verb for verb, process in self.processes.items() if process.poll() is not None]
                 if ended:
                     raise StoreUnavailable(
-                        f"{' '.join(map(str, ended[0].args[1:]))} ended with status {ended[0].returncode}",
+                        f"matinee {ended[0]} ended with status {self.processes[ended[0]].returncode}",
                         remedy="Its log is in the home's folder logs/.",
                     )
                 time.sleep(0.2)
@@ -59,11 +59,10 @@ def live(context: Context, port: int, story: "Story") -> Iterator[Running]:
     base = f"http://127.0.0.1:{port}"
     _require_free(port)
     with story.step("start the service"):
-        server = _start(context, "serve", "--port", str(port))
-        processes = [server]
+        processes = {"serve": _start(context, "serve", "--port", str(port))}
         try:
-            _wait_until_ready(base, server)
-            processes.append(_start(context, "ingest"))
+            _wait_until_ready(base, processes["serve"])
+            processes["ingest"] = _start(context, "ingest")
         except BaseException:
             _stop(processes)
             raise
@@ -133,9 +132,9 @@ def _ask(base: str, story: "Story") -> None:
     }
 
 
-def _stop(processes: list["subprocess.Popen[bytes]"]) -> None:
+def _stop(processes: dict[str, "subprocess.Popen[bytes]"]) -> None:
     # The server first: what it still has to tell goes to the log, and ingest takes it in.
-    for process in processes:
+    for process in processes.values():
         if process.poll() is None:
             process.terminate()
         try:

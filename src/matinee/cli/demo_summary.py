@@ -43,7 +43,7 @@ def show(context: Context, story: "Story") -> None:
 
 def titles_of(context: Context) -> dict[str, str]:
     """The title of each item that the catalogue describes, with its year."""
-    items = context.lake.read("items", columns=["item", "title", "year"])
+    items = context.lake.read("items", columns=["item", "title", "year"]).collect()
     shown = pl.when(pl.col("year").is_null()).then("title").otherwise(pl.format("{} ({})", "title", "year"))
     return dict(items.filter(pl.col("title").is_not_null()).select("item", shown.alias("shown")).iter_rows())
 
@@ -64,6 +64,7 @@ def _person(context: Context, user: str, items: list[str], titles: dict[str, str
         .filter(pl.col("rating") >= 5)
         .sort("time", descending=True)
         .head(SHOWN_TITLES)
+        .collect()
     )
     table = Table.grid(padding=(0, 4))
     table.add_row("[dim]gave five stars to[/]", "[dim]gets[/]")

@@ -20,7 +20,7 @@ def run(
     from matinee.core.clock import SystemClock  # noqa: PLC0415 - a verb imports what it uses
     from matinee.events.lines import read_line  # noqa: PLC0415
 
-    reading = read_line(line.encode(), received_us=SystemClock().now_us(), timezone=timezone)
+    reading = read_line(line.encode(), appended_us=SystemClock().now_us(), timezone=timezone)
     document = reading.as_dict()
     if as_json:
         emit(document)

@@ -42,8 +42,12 @@ def make_up(seed: int = 0) -> PublicDataset:
             (str(user), items["item"][int(item)], float(star), start + timedelta(minutes=int(minute)))
             for item, star, minute in zip(chosen, stars, minutes, strict=True)
         ]
-    schema = {"user": pl.String, "item": pl.String, "rating": pl.Float32, "time": pl.Datetime("us", "UTC")}
-    ratings = pl.DataFrame(rows, schema=schema, orient="row").sort("time", maintain_order=True)
+    columns = ["user", "item", "rating", "time"]
+    ratings = (
+        pl.DataFrame(rows, schema=columns, orient="row")
+        .with_columns(pl.col("rating").cast(pl.Float32), pl.col("time").cast(pl.Datetime("us", "UTC")))
+        .sort("time", maintain_order=True)
+    )
     users = pl.DataFrame({"user": [str(user) for user in range(1, N_USERS + 1)]})
     return PublicDataset(
         name="made-up", ratings=ratings, items=items, users=users, timed=True,
@@ -52,7 +56,12 @@ def make_up(seed: int = 0) -> PublicDataset:
 
 
 def _catalogue(random: np.random.Generator) -> pl.DataFrame:
-    titles = [(f"The {adjective} {noun}", genre) for genre, nouns in GENRES.items() for noun in nouns for adjective in ADJECTIVES]  # fmt: skip
+    titles = [
+        (f"The {adjective} {noun}", genre)
+        for genre, nouns in GENRES.items()
+        for noun in nouns
+        for adjective in ADJECTIVES
+    ]
     return pl.DataFrame(
         {
             "item": [str(number) for number in range(1, len(titles) + 1)],

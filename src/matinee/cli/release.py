@@ -26,7 +26,13 @@ def list_(home: HomeOption = None, as_json: JsonOption = False) -> None:
             {
                 "released": sorted(released),
                 "bundles": [
-                    {"version": m.version, "model": m.model, "users": m.n_users, "items": m.n_items, "metrics": m.metrics}
+                    {
+                        "version": m.version,
+                        "model": m.model,
+                        "users": m.n_users,
+                        "items": m.n_items,
+                        "metrics": m.metrics,
+                    }
                     for m in manifests
                 ],
             }

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 def run(
     model: Annotated[
         list[str] | None,
-        typer.Option("--model", "-m", help="Candidate; may be given several times. Of those that pass, the best wins."),
+        typer.Option(
+            "--model", "-m", help="Candidate; may be given several times. Of those that pass, the best wins."
+        ),
     ] = None,
     param: Annotated[
         list[str] | None,
@@ -45,7 +47,9 @@ def run(
     if as_json:
         emit(describe(report, published=publish))
     else:
-        people.print(f"Bundle [bold]{report.bundle}[/]" + (" is released." if publish else " is kept, not released."))
+        people.print(
+            f"Bundle [bold]{report.bundle}[/]" + (" is released." if publish else " is kept, not released.")
+        )
 
 
 def _train(
@@ -99,13 +103,26 @@ def release(context: Context, report: "RunReport") -> None:
 def candidates_table(document: dict[str, Any]) -> Table:
     """The candidates with their figures and the gate's verdicts, from what `describe` gives."""
     table = Table(title="Candidates on the part held out (nDCG, recall: full catalogue)")
-    for name in ("model", "RMSE", "MAE", "nDCG@10", "recall@10", "coverage", "fit", "gate: ranking", "gate: rating"):
+    for name in (
+        "model",
+        "RMSE",
+        "MAE",
+        "nDCG@10",
+        "recall@10",
+        "coverage",
+        "fit",
+        "gate: ranking",
+        "gate: rating",
+    ):
         table.add_column(name, justify="left" if "gate" in name or name == "model" else "right")
     for name, candidate in document["candidates"].items():
         metrics, gate = candidate["metrics"], candidate["gate"]
         table.add_row(
             f"[bold]{name}[/]" if name == document["model"] else name,
-            *(f"{metrics[key]:.3f}" if key in metrics else "" for key in ("rmse", "mae", "ndcg", "recall", "coverage")),
+            *(
+                f"{metrics[key]:.3f}" if key in metrics else ""
+                for key in ("rmse", "mae", "ndcg", "recall", "coverage")
+            ),
             f"{candidate['fit_seconds']:.2f} s",
             _colour(gate["ranking"]) if gate else "yardstick",
             _colour(gate["rating"]) if gate else "",
