@@ -32,7 +32,7 @@ class ALSParams(Params):
     alpha: Annotated[float, Field(gt=0)] = 10.0
     """How much one unit of an interaction's weight adds to the confidence of 1 that everything unseen has."""
     reg: Annotated[float, Field(gt=0)] = 0.1
-    """Regularisation λ."""
+    """Regularisation of a row for each unit of its confidence."""
     init_std_dev: Annotated[float, Field(gt=0)] = 0.1
     """Standard deviation of the normal distribution that factors start from."""
     cg_steps: Annotated[int, Field(ge=0)] = 3
@@ -46,12 +46,14 @@ class ALS(Model):
 
     The factors minimise
 
-        Σ_{u,i} c_ui (p_ui − x_u·y_i)² + λ (Σ_u |x_u|² + Σ_i |y_i|²),    c_ui = 1 + α w_ui,
+        Σ_{u,i} c_ui [ (p_ui − x_u·y_i)² + reg (|x_u|² + |y_i|²) ],    c_ui = 1 + α w_ui,
 
     with w the weight that `matinee.models.preference.confidence` gives an interaction (0 where there was none) and
     p = 1 where w > 0, else 0. Hu, Koren and Volinsky 2008, "Collaborative Filtering for Implicit Feedback
-    Datasets"; the conjugate gradient steps are those of Takács, Pilászy and Tikk 2011. The last user step is exact:
-    a user's factors are what `FoldIn` gives for the same interactions.
+    Datasets", but regularised in proportion to a row's confidence, so that one `reg` suits small and large data
+    (Rendle, Krichene, Zhang and Koren 2022, "Revisiting the Performance of iALS"). The conjugate gradient steps are
+    those of Takács, Pilászy and Tikk 2011. The last user step is exact: a user's factors are what `FoldIn` gives
+    for the same interactions.
 
     Users without a positive get the mean user's factors; items without one get none. An unknown item scores 0.
     Results do not depend on the number of threads.
@@ -107,9 +109,9 @@ class ALS(Model):
 
     def fold_in_arrays(self) -> dict[str, NDArray[np.generic]]:
         """What `FoldIn.from_arrays` needs to answer users who came or did something after the fit."""
-        items = self._items[:-1]
-        gram = _gram(items, self.params.reg)
-        return FoldIn(items, gram, self._users[-1], self.params.alpha, self.params.positive_rating).to_arrays()
+        items, params = self._items[:-1], self.params
+        gram = _gram(items)
+        return FoldIn(items, gram, self._users[-1], params.alpha, params.reg, params.positive_rating).to_arrays()
 
     def state(self) -> dict[str, NDArray[np.generic]]:
         """See `Model.state`: user_factors (n_users, k), item_factors (n_items, k), prior (k,)."""
@@ -136,10 +138,10 @@ def _initial(rng: np.random.Generator, rows: sparse.csr_array, params: ALSParams
     return drawn
 
 
-def _gram(factors: NDArray[np.float32], reg: float) -> NDArray[np.float64]:
-    """FᵀF + λI, float64 (k, k)."""
+def _gram(factors: NDArray[np.float32]) -> NDArray[np.float64]:
+    """FᵀF, float64 (k, k)."""
     wide = factors.astype(np.float64)
-    gram: NDArray[np.float64] = wide.T @ wide + reg * np.eye(factors.shape[1])
+    gram: NDArray[np.float64] = wide.T @ wide
     return gram
 
 
@@ -153,17 +155,18 @@ def _solve(
     cg_steps: int,
 ) -> None:
     """Set the factors of all rows, the other side's held fixed. Each row stands alone: threads change nothing."""
-    gram = _gram(fixed, reg)
+    gram = _gram(fixed)
+    row_reg = (reg * (len(fixed) + rows.sum(axis=1, dtype=np.float64))).astype(np.float32)
     narrow = gram.astype(np.float32)
 
     def part(first: int) -> None:
         last = min(first + ROWS_AT_ONCE, len(solved))
         if cg_steps:
             conjugate_gradient_step(
-                first, last, rows.indptr, rows.indices, rows.data, fixed, narrow, solved, cg_steps
+                first, last, rows.indptr, rows.indices, rows.data, fixed, narrow, row_reg, solved, cg_steps
             )
         else:
-            cholesky_step(first, last, rows.indptr, rows.indices, rows.data, fixed, gram, solved)
+            cholesky_step(first, last, rows.indptr, rows.indices, rows.data, fixed, gram, row_reg, solved)
 
     for _ in pool.map(part, range(0, len(solved), ROWS_AT_ONCE)):
         pass

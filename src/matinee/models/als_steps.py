@@ -1,8 +1,9 @@
 """The steps of ALS in compiled code: one row's factors with the other side's held fixed.
 
-Row x of entries i with extra confidence e_i = α·w_i solves (G + Σ e_i y_i y_iᵀ) x = Σ (1 + e_i) y_i, G = YᵀY + λI.
-All functions work on rows `first` to `last - 1` of a CSR matrix (`indptr`, `indices`, `extra`) and write into
-`solved`, float32 (rows, k); `fixed` is Y, float32 (columns, k). Rows without entries are left as they are.
+Row x of entries i with extra confidence e_i = α·w_i and regularisation λ solves
+(G + λI + Σ e_i y_i y_iᵀ) x = Σ (1 + e_i) y_i with G = YᵀY. All functions work on rows `first` to `last - 1` of a
+CSR matrix (`indptr`, `indices`, `extra`) and write into `solved`, float32 (rows, k); `fixed` is Y, float32
+(columns, k); `reg` is λ, float32 (rows,). Rows without entries are left as they are.
 """
 
 import numpy as np
@@ -13,7 +14,7 @@ _FAST = {"reassoc", "contract", "nsz"}  # sums of products in vector registers
 
 
 @njit(cache=True, nogil=True, fastmath=_FAST)
-def conjugate_gradient_step(  # noqa: PLR0917 - Numba calls by position
+def conjugate_gradient_step(
     first: int,
     last: int,
     indptr: NDArray[np.int32],
@@ -21,6 +22,7 @@ def conjugate_gradient_step(  # noqa: PLR0917 - Numba calls by position
     extra: NDArray[np.float32],
     fixed: NDArray[np.float32],
     gram: NDArray[np.float32],
+    reg: NDArray[np.float32],
     solved: NDArray[np.float32],
     steps: int,
 ) -> None:
@@ -33,7 +35,7 @@ def conjugate_gradient_step(  # noqa: PLR0917 - Numba calls by position
         if start == end:
             continue
         x = solved[row]
-        _apply(x, start, end, indices, extra, fixed, gram, residual)
+        _apply(x, start, end, indices, extra, fixed, gram, reg[row], residual)
         residual[:] = -residual
         for entry in range(start, end):
             residual += (np.float32(1) + extra[entry]) * fixed[indices[entry]]
@@ -42,7 +44,7 @@ def conjugate_gradient_step(  # noqa: PLR0917 - Numba calls by position
         for _ in range(steps):
             if size < np.float32(1e-20):
                 break
-            _apply(direction, start, end, indices, extra, fixed, gram, product)
+            _apply(direction, start, end, indices, extra, fixed, gram, reg[row], product)
             step = size / np.dot(direction, product)
             x += step * direction
             residual -= step * product
@@ -53,7 +55,7 @@ def conjugate_gradient_step(  # noqa: PLR0917 - Numba calls by position
 
 
 @njit(cache=True, nogil=True, fastmath=_FAST)
-def _apply(  # noqa: PLR0917 - Numba calls by position
+def _apply(
     x: NDArray[np.float32],
     start: int,
     end: int,
@@ -61,11 +63,12 @@ def _apply(  # noqa: PLR0917 - Numba calls by position
     extra: NDArray[np.float32],
     fixed: NDArray[np.float32],
     gram: NDArray[np.float32],
+    reg: np.float32,
     out: NDArray[np.float32],
 ) -> None:
-    """Set out to (G + Σ e_i y_i y_iᵀ) x."""
+    """Set out to (G + λI + Σ e_i y_i y_iᵀ) x."""
     k = x.size
-    out[:] = np.float32(0)
+    out[:] = reg * x
     for a in range(k):
         xa = x[a]
         for b in range(k):
@@ -81,7 +84,7 @@ def _apply(  # noqa: PLR0917 - Numba calls by position
 
 
 @njit(cache=True, nogil=True, fastmath=_FAST)
-def cholesky_step(  # noqa: PLR0917 - Numba calls by position
+def cholesky_step(
     first: int,
     last: int,
     indptr: NDArray[np.int32],
@@ -89,6 +92,7 @@ def cholesky_step(  # noqa: PLR0917 - Numba calls by position
     extra: NDArray[np.float32],
     fixed: NDArray[np.float32],
     gram: NDArray[np.float64],
+    reg: NDArray[np.float32],
     solved: NDArray[np.float32],
 ) -> None:
     """The exact solution, in float64, by Cholesky factors."""
@@ -101,6 +105,8 @@ def cholesky_step(  # noqa: PLR0917 - Numba calls by position
             continue
         system[:] = gram
         right[:] = 0.0
+        for a in range(k):
+            system[a, a] += reg[row]
         for entry in range(start, end):
             y = fixed[indices[entry]]
             e = np.float64(extra[entry])

@@ -64,7 +64,7 @@ class Model(ABC):
     def scores(self, user_index: NDArray[np.int32]) -> NDArray[np.float32]:
         """Scores of every item for some users, shape (len(user_index), n_items).
 
-        Agrees with `predict`, but for one thing: it does not clip to the rating scale, which would tie the best items.
+        Agrees with `predict`, save that it does not clip to the rating scale, which would tie the best items.
         """
 
     def recommend(

@@ -1,7 +1,7 @@
 """Scores for a user who came, or did something, after the fit. NumPy only, so that servers can use it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Self
 
 import numpy as np
@@ -16,15 +16,16 @@ class FoldIn:
 
     With item factors Y (n_items × k) and a user's items i of weight w_i, the factors x solve
 
-        (YᵀY + λI + Σ α·w_i·y_i·y_iᵀ) x = Σ (1 + α·w_i)·y_i
+        (YᵀY + λI + Σ α·w_i·y_i·y_iᵀ) x = Σ (1 + α·w_i)·y_i        λ = reg · (n_items + Σ α·w_i)
 
     and the scores are Y·x. A user without any item of positive weight gets the prior: the mean user's factors.
 
     Attributes:
         item_factors: Y, float32, shape (n_items, k); may be a read-only map of a file.
-        gram: YᵀY + λI, float64, shape (k, k).
+        gram: YᵀY, float64, shape (k, k).
         prior: float32, shape (k,).
         alpha: how much one unit of weight adds to the confidence of 1.
+        reg: regularisation for each unit of confidence.
         positive_rating: what `matinee.models.preference.confidence` is to be given for the weights.
     """
 
@@ -32,6 +33,7 @@ class FoldIn:
     gram: NDArray[np.float64]
     prior: NDArray[np.float32]
     alpha: float
+    reg: float
     positive_rating: float
 
     @classmethod
@@ -41,21 +43,20 @@ class FoldIn:
         Raises:
             InvalidInput: an array is missing or its shape does not fit the others.
         """
-        missing = sorted({"item_factors", "gram", "prior", "alpha", "positive_rating"} - set(arrays))
+        missing = sorted({field.name for field in fields(cls)} - set(arrays))
         if missing:
             raise InvalidInput(f"fold-in lacks the arrays {', '.join(missing)}")
         factors = np.asarray(arrays["item_factors"], dtype=np.float32)
         k = factors.shape[-1]
         for name, shape in (("item_factors", (len(factors), k)), ("gram", (k, k)), ("prior", (k,)),
-                            ("alpha", (1,)), ("positive_rating", (1,))):  # fmt: skip
+                            ("alpha", (1,)), ("reg", (1,)), ("positive_rating", (1,))):  # fmt: skip
             if arrays[name].shape != shape:
                 raise InvalidInput(f"fold-in: {name} has shape {arrays[name].shape}; expected {shape}")
         return cls(
             factors,
             np.asarray(arrays["gram"], dtype=np.float64),
             np.asarray(arrays["prior"], dtype=np.float32),
-            float(np.asarray(arrays["alpha"], dtype=np.float64)[0]),
-            float(np.asarray(arrays["positive_rating"], dtype=np.float64)[0]),
+            *(float(np.asarray(arrays[name]).item()) for name in ("alpha", "reg", "positive_rating")),
         )
 
     def to_arrays(self) -> dict[str, NDArray[np.generic]]:
@@ -65,6 +66,7 @@ class FoldIn:
             "gram": self.gram,
             "prior": self.prior,
             "alpha": np.array([self.alpha]),
+            "reg": np.array([self.reg]),
             "positive_rating": np.array([self.positive_rating]),
         }
 
@@ -85,6 +87,7 @@ class FoldIn:
         y = self.item_factors[item_index[used]].astype(np.float64)
         extra = self.alpha * weight[used].astype(np.float64)
         system = self.gram + (y.T * extra) @ y
+        system.flat[:: len(system) + 1] += self.reg * (len(self.item_factors) + extra.sum())
         x = np.linalg.solve(system, (1.0 + extra) @ y)
         return x.astype(np.float32)
 

@@ -184,7 +184,7 @@ def _initial(rng: np.random.Generator, rows: int, params: SVDParams) -> NDArray[
 
 
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})  # sums of products in vector registers
-def _epoch(  # noqa: PLR0917 - Numba calls by position
+def _epoch(
     user_index: NDArray[np.int32],
     item_index: NDArray[np.int32],
     rating: NDArray[np.float32],
