@@ -198,24 +198,29 @@ def test_order_and_columns():
     assert frame["received_at"].to_physical().to_list() == [NOON, NOON, NOON, NOON, NOON + 1, NOON]
 
 
-def test_the_hours_in_which_a_clock_is_set():
-    """Minute by minute around both changes of the clock, in a zone that shifts by an hour and one by half."""
-    for timezone, days in (
-        ("Europe/Berlin", ("2022-03-27", "2022-10-30")),
-        ("Australia/Lord_Howe", ("2022-04-03", "2022-10-02")),
-    ):
-        for day in days:
-            values = [
-                f"{day}T{hour:02}:{minute:02}:00,1,GET /rate/up+2009=4".encode()
-                for hour in range(5)
-                for minute in range(60)
-            ]
-            frame = assert_agrees(values, timezone)
-            times = frame["time"].drop_nulls().to_physical().to_list()
-            assert all(
-                later - earlier in {60 * SECOND, 1_860 * SECOND, 3_660 * SECOND}
-                for earlier, later in pairwise(times)
-            )
+@pytest.mark.parametrize(
+    ("timezone", "day", "missing"),
+    [
+        ("Europe/Berlin", "2022-03-27", 60),
+        ("Europe/Berlin", "2022-10-30", 0),
+        ("Australia/Lord_Howe", "2022-04-03", 0),
+        ("Australia/Lord_Howe", "2022-10-02", 30),
+        ("Asia/Pyongyang", "2018-05-04", 30),  # the clock was set forward in the middle of an hour
+        ("Asia/Pyongyang", "2015-08-14", 0),
+    ],
+)
+def test_the_days_on_which_a_clock_is_set(timezone, day, missing):
+    values = [
+        f"{day}T{hour:02}:{minute:02}:00,1,GET /rate/up+2009=4".encode()
+        for hour in range(24)
+        for minute in range(60)
+    ]
+    frame = assert_agrees(values, timezone)
+    assert (frame["reason"] == "impossible_time").sum() == missing
+    times = frame["time"].drop_nulls().to_physical().to_list()
+    assert all(
+        later - earlier in {60 * SECOND, 1_860 * SECOND, 3_660 * SECOND} for earlier, later in pairwise(times)
+    )
 
 
 def test_no_records():
