@@ -8,6 +8,7 @@ trusted: readers refuse it, and the next writer sets it aside and starts empty, 
 
 import fcntl
 import os
+import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -16,8 +17,15 @@ from typing import Any, TypeVar
 import lmdb
 import structlog
 
-from matinee.core.errors import ConfigurationError, Corrupt, InvalidInput, Locked, OutOfRoom, StoreUnavailable
-from matinee.core.errors import MatineeError as _MatineeError
+from matinee.core.errors import (
+    ConfigurationError,
+    Corrupt,
+    InvalidInput,
+    Locked,
+    MatineeError,
+    OutOfRoom,
+    StoreUnavailable,
+)
 from matinee.core.files import check_format, fsync_folder, write_atomically
 
 STORE_FORMAT = 1
@@ -26,6 +34,8 @@ MAP_BYTES = 4 << 30
 
 _MAX_READERS = 1_024
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_SCARCE_BYTES = 64 << 10
+"""A disk with less is full: LMDB tells a write that was cut short as an input/output error."""
 _FULL = ("No space left", "File too large", "Disk quota")
 _Result = TypeVar("_Result")
 
@@ -179,7 +189,10 @@ class Environment:
 
     def _mark(self) -> None:
         if not self._unsynced:
-            write_atomically(self._marker, _boot_id())
+            try:
+                write_atomically(self._marker, _boot_id())
+            except OSError as error:
+                raise self._explain(error) from error
             self._unsynced = True
 
     def _set_aside(self, why: str) -> None:
@@ -190,15 +203,20 @@ class Environment:
         self._marker.unlink(missing_ok=True)
         fsync_folder(self.path)
 
-    def _explain(self, error: lmdb.Error) -> _MatineeError:
+    def _explain(self, error: lmdb.Error | OSError) -> MatineeError:
         text = f"history {self.path}: {error}"
-        if any(sign in str(error) for sign in _FULL):
+        cut_short = "Input/output error" in str(error) and shutil.disk_usage(self.path).free < _SCARCE_BYTES
+        if cut_short or any(sign in str(error) for sign in _FULL):
             return OutOfRoom(text, remedy="Make room on the disk of the data folder.")
         if isinstance(error, lmdb.BadValsizeError):
             return InvalidInput(text, remedy="A user id has 1 to 200 characters.")
         if isinstance(error, (lmdb.CorruptedError, lmdb.InvalidError, lmdb.PageNotFoundError)):
             return Corrupt(text, remedy="Run `matinee history rebuild`.")
-        return StoreUnavailable(text, remedy="Start `matinee ingest`, which makes and fills the store.")
+        if "already open in this process" in str(error):
+            return ConfigurationError(text, remedy="Share the one object between threads, or use another process.")
+        return StoreUnavailable(
+            text, remedy="Where there is none yet: start `matinee ingest`, which makes and fills it."
+        )
 
     @property
     def _data(self) -> Path:

@@ -167,10 +167,15 @@ def _read_meta(path: Path, connection: sqlite3.Connection) -> str:
 def _explain(path: Path, error: sqlite3.Error) -> MatineeError:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     text = f"event log {path}: {error}"
-    if code == sqlite3.SQLITE_FULL or (
-        code in _PERHAPS_FULL and shutil.disk_usage(path.parent).free < _SCARCE_BYTES
-    ):
+    if code == sqlite3.SQLITE_FULL or (code in _PERHAPS_FULL and _is_full(path.parent)):
         return OutOfRoom(text, remedy="Make room on the disk of the data folder, or trim the log.")
     if code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
         return Corrupt(text, remedy="Move the file away and restart; the log begins anew with a new generation.")
     return StoreUnavailable(text, remedy="Nothing was written; try again. If it stays so, look at the disk.")
+
+
+def _is_full(folder: Path) -> bool:
+    try:
+        return shutil.disk_usage(folder).free < _SCARCE_BYTES
+    except OSError:
+        return False
