@@ -6,14 +6,14 @@ drops rows below that end, and commits against exactly that snapshot. On a confl
 Delta itself would accept the same transaction version twice.
 """
 
-import random
-import threading
+import re
 from collections.abc import Callable, Mapping
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any, TypeVar
 
 import polars as pl
 from deltalake import DeltaTable, write_deltalake
-from deltalake.exceptions import CommitFailedError
 
 from matinee.core.clock import Clock
 from matinee.core.errors import Fenced, InvalidInput, StoreUnavailable
@@ -21,7 +21,11 @@ from matinee.events.offsets import Source
 from matinee.events.schema import TIME
 from matinee.lake.schemas import (
     BATCHES,
+    DATE,
+    EVENTS,
     INGEST_TABLES,
+    RECEIVED,
+    SERVED,
     SOURCES,
     TABLES,
     TableSchema,
@@ -32,22 +36,17 @@ from matinee.lake.schemas import (
 from matinee.lake.storage import (
     NO_HOOKS,
     ZSTD,
-    checkpoint_when_due,
-    commit_done,
     exactly_here,
     lake_folder,
     open_table,
     partition_columns,
     store_errors,
 )
+from matinee.lake.upsert import merge_rows
+from matinee.lake.writer import TableWriter
 
-MAX_TRIES = 30
-"""Conflicts in a row after which a writer gives up. One owner writes; conflicts come from maintenance or from
-an owner that is about to be fenced, and are few."""
-
-
-def _nothing(_table: str) -> None:
-    pass
+Result = TypeVar("Result")
+_TIMED_ID = re.compile(r"[0-9a-f]{32}")
 
 
 class Lake:
@@ -62,14 +61,11 @@ class Lake:
         ConfigurationError: the URL is not a folder.
     """
 
-    def __init__(self, url: str, clock: Clock, *, on_loaded: Callable[[str], None] = _nothing) -> None:
+    def __init__(self, url: str, clock: Clock, *, on_loaded: Callable[[str], None] = lambda _table: None) -> None:
         self.folder: Path = lake_folder(url)
         self.clock = clock
-        self._on_loaded = on_loaded
-        self._handles: dict[str, DeltaTable] = {}
-        self._durable: dict[str, int] = {}
+        self._writer = TableWriter(self.folder, clock, on_loaded)
         self._known_sources: set[Source] = set()
-        self._lock = threading.RLock()
 
     def table(self, name: str, version: int | None = None) -> DeltaTable:
         """A handle of a table's newest version, or of version `version`, that nobody else holds.
@@ -191,7 +187,54 @@ class Lake:
             rows = None if frame is None else frame.filter(pl.col("position") >= committed)
             return self._append(table, INGEST_TABLES[name], rows, str(source), end)
 
-        return self._against_fresh(name, attempt) or 0
+        return self.transact(name, attempt) or 0
+
+    def transact(self, table: str, attempt: Callable[[DeltaTable], Result]) -> Result:
+        """Load a table and change it; on a conflict load it and try again. See `TableWriter.transact`."""
+        return self._writer.transact(table, attempt)
+
+    def upsert(self, table: str, frame: pl.DataFrame) -> int:
+        """Merge rows of `items` or `users` by key: values that are not null win, the others stay.
+
+        The same rows again change nothing. Of a key that comes several times, each column's last value wins.
+
+        Returns:
+            How many rows were new or changed.
+
+        Raises:
+            InvalidInput: the table has no key, or the frame does not fit its schema.
+            StoreUnavailable: the store failed, or other writers were always quicker.
+            OutOfRoom: the disk is full.
+        """
+        schema = table_schema(table)
+        return self.transact(table, merge_rows(schema, frame, self.clock.now_us()))
+
+    def recent_keys(self, source: Source, since_us: int) -> pl.DataFrame:
+        """The accepted records of a source at event times since `since_us` (UTC µs): dedup_key, time."""
+        since = pl.lit(since_us, dtype=pl.Int64).cast(TIME)
+        here = (pl.col("generation") == source.generation) & (pl.col("partition") == source.partition)
+        recent = (pl.col(DATE) >= since.dt.date()) & (pl.col("time") >= since)
+        frames = [
+            self.read(table.name, columns=["dedup_key", "time"], predicate=recent & here)
+            for table in (EVENTS, RECEIVED, SERVED)
+        ]
+        with store_errors("reading recent records"):
+            return pl.concat(frames).collect()
+
+    def find_served(self, request_id: str) -> dict[str, Any] | None:
+        """The record of one answer, as a row of `served`, or nothing.
+
+        A request id whose first 12 hexadecimal digits are the time in milliseconds leads to that day's files,
+        and to all others only when it is not there.
+        """
+        this = pl.col("request_id") == request_id
+        days = _days_of(request_id)
+        with store_errors("looking for an answer"):
+            for where in ([this & pl.col(DATE).is_in(days)] if days else []) + [this]:
+                found = self.read(SERVED.name, predicate=where).head(1).collect()
+                if len(found):
+                    return found.row(0, named=True)
+        return None
 
     def _append(
         self, table: DeltaTable, schema: TableSchema, rows: pl.DataFrame | None, app_id: str, end: int
@@ -218,43 +261,6 @@ class Lake:
         )
         return len(rows)
 
-    def _against_fresh(self, name: str, attempt: Callable[[DeltaTable], int | None]) -> int | None:
-        """Load the table and try; on a conflict load and try again. `None` says that nothing was committed."""
-        with self._lock, store_errors(f"committing to table {name}"):
-            for tries in range(MAX_TRIES):
-                table = self._fresh(name)
-                self._on_loaded(name)
-                try:
-                    done = attempt(table)
-                except CommitFailedError:
-                    self.clock.sleep(random.uniform(0, 0.01 * (tries + 1)))  # noqa: S311 - spreads the writers
-                    continue
-                if done is not None:
-                    checkpoint_when_due(self._fresh(name), name)
-                return done
-        raise StoreUnavailable(
-            f"lake, table {name}: other writers were quicker {MAX_TRIES} times in a row",
-            remedy="See who else writes to this lake: one owner should.",
-        )
-
-    def _fresh(self, name: str) -> DeltaTable:
-        """The writer's handle of a table at its newest version, with all that it says on the disk.
-
-        Another owner may have died between a commit and forcing it to the disk, and what we tell of an offset
-        lets the log be trimmed.
-        """
-        table = self._handles.get(name)
-        if table is None:
-            table = self._handles[name] = open_table(self.folder, table_schema(name))
-            self._durable[name] = table.version() - MAX_TRIES
-        else:
-            table.update_incremental()
-        version = table.version()
-        for each in range(max(0, self._durable[name] + 1), version + 1):
-            commit_done(self.folder, name, each)
-        self._durable[name] = version
-        return table
-
     def _register(self, source: Source) -> None:
         """Note a source before its first commit, once."""
         if source in self._known_sources:
@@ -271,8 +277,19 @@ class Lake:
             frame = pl.DataFrame([row]).cast({"partition": pl.Int32, "first_seen": TIME})
             return self._append(table, SOURCES, check_frame(SOURCES, frame), str(source), 0)
 
-        self._against_fresh(SOURCES.name, attempt)
+        self.transact(SOURCES.name, attempt)
         self._known_sources.add(source)
+
+
+def _days_of(request_id: str) -> list[date]:
+    """The day that the id tells, and its neighbours: clocks differ, and midnight passes while one answers."""
+    if not _TIMED_ID.fullmatch(request_id):
+        return []
+    try:
+        day = datetime.fromtimestamp(int(request_id[:12], 16) / 1_000, UTC).date()
+        return [day + timedelta(days=step) for step in (-1, 0, 1)]
+    except (ValueError, OverflowError, OSError):
+        return []
 
 
 def _check_positions(schema: TableSchema, frame: pl.DataFrame | None, start: int, end: int) -> None:

@@ -16,13 +16,10 @@ from matinee.core.errors import ConfigurationError, Corrupt, MatineeError, OutOf
 from matinee.core.files import check_format, fsync_file, fsync_folder
 from matinee.lake.schemas import LAKE_FORMAT, TableSchema
 
-CHECKPOINT_EVERY = 100
-"""Commits to a table after which a checkpoint is written, so that opening it reads at most so many files."""
-
 _FORMAT_KEY = "matinee.formatVersion"
 _NO_ROOM = ("os error 28", "os error 122", "No space left", "Disk quota exceeded")
-# Checkpoints are written by `commit_done`, where they can be forced to the disk; logs are cleaned by maintenance,
-# which alone knows which versions must stay readable.
+# Checkpoints are written by `checkpoint`, which forces them to the disk; logs are cleaned by maintenance, which
+# alone knows which versions must stay readable.
 NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 ZSTD = WriterProperties(compression="ZSTD")
 
@@ -98,7 +95,6 @@ def _create(path: Path, schema: TableSchema) -> DeltaTable:
             partition_by=partition_columns(schema),
             configuration={
                 _FORMAT_KEY: str(LAKE_FORMAT),
-                # `checkpoint_when_due` does both, so that Delta's own hooks never do them behind our back.
                 "delta.enableExpiredLogCleanup": "false",
                 "delta.checkpointInterval": "1000000000",
             },
@@ -136,7 +132,7 @@ def _check(table: DeltaTable, schema: TableSchema, path: Path) -> None:
         )
 
 
-def commit_done(folder: Path, name: str, version: int) -> None:
+def force_to_disk(folder: Path, name: str, version: int) -> None:
     """Force version `version` of a table to the disk: its data files, its log entry, and their names.
 
     Until then a power cut may leave the log entry empty, which Delta reads as a commit of nothing: rows and
@@ -158,8 +154,12 @@ def commit_done(folder: Path, name: str, version: int) -> None:
             fsync_folder(each)
 
 
-def checkpoint_when_due(table: DeltaTable, name: str) -> None:
-    """Write a checkpoint at every hundredth version."""
-    if table.version() % CHECKPOINT_EVERY == 0 and table.version() > 0:
-        with store_errors(f"writing a checkpoint of table {name}"):
+def checkpoint(table: DeltaTable, folder: Path, name: str) -> None:
+    """Write a checkpoint of the version that the handle holds, unless there is one, and force it to the disk."""
+    log = folder / name / "_delta_log"
+    file = log / f"{table.version():020}.checkpoint.parquet"
+    with store_errors(f"writing a checkpoint of table {name}"):
+        if not file.exists():
             table.create_checkpoint()
+            fsync_file(file)
+            fsync_folder(log)
