@@ -30,8 +30,8 @@ class PublicDataset:
     Attributes:
         name: what it was asked for by.
         ratings: user, item (String), rating (Float32), time (UTC, null where untimed), in the published order.
-        items: item, title, genres, year, release_date, imdb_id, tmdb_id; null where not known.
-        users: user, age, gender, occupation; empty where the publication has none.
+        items: the columns that the lake's table `items` takes; null where not known.
+        users: the columns that the lake's table `users` takes; empty where the publication has none.
         timed: whether the ratings have times.
         content_hash: SHA-256 over the values of all rating rows; the same whichever way they came.
         origin: which way they came, for people.

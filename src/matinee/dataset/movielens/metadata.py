@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import json
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -12,17 +13,27 @@ import polars as pl
 from matinee.core.errors import InvalidInput
 from matinee.dataset.movielens.titles import restore_article, split_title
 
-_ITEMS: dict[str, pl.DataType | type[pl.DataType]] = {
+_Schema = dict[str, pl.DataType | type[pl.DataType]]
+_ITEMS: _Schema = {
     "item": pl.String,
     "title": pl.String,
     "genres": pl.List(pl.String),
     "year": pl.Int32,
+    "minutes": pl.Float32,  # MovieLens never says
     "release_date": pl.Date,
-    "imdb_id": pl.String,
-    "tmdb_id": pl.Int64,
+    "extra": pl.String,  # imdb_id and tmdb_id as a JSON object, where links.csv gives them
+}
+_USERS: _Schema = {
+    "user": pl.String,
+    "age": pl.Int32,
+    "occupation": pl.String,
+    "gender": pl.String,
+    "extra": pl.String,
 }
 ITEMS_SCHEMA = pl.Schema(_ITEMS)
-USERS_SCHEMA = pl.Schema({"user": pl.String, "age": pl.Int32, "gender": pl.String, "occupation": pl.String})
+"""The columns of the lake's table `items` that are not filled by the lake."""
+USERS_SCHEMA = pl.Schema(_USERS)
+"""The same of the lake's table `users`."""
 
 _NO_GENRE = frozenset({"", "unknown", "(no genres listed)"})
 _GENRES_100K = (
@@ -178,16 +189,14 @@ def _number(text: str) -> str:
 
 def _with_links(items: pl.DataFrame, path: Path) -> pl.DataFrame:
     rows = _read(path, _csv_fields, 3, _link, header=True)
-    schema = {name: ITEMS_SCHEMA[name] for name in ("item", "imdb_id", "tmdb_id")}
-    links = pl.DataFrame(rows, schema=schema).unique("item", keep="first", maintain_order=True)
-    joined = items.drop("imdb_id", "tmdb_id").join(links, on="item", how="left", maintain_order="left")
-    return joined.select(list(ITEMS_SCHEMA))
+    links = pl.DataFrame(rows, schema={"item": pl.String, "extra": pl.String})
+    return items.drop("extra").join(
+        links.unique("item", keep="first", maintain_order=True), on="item", how="left", maintain_order="left"
+    )
 
 
 def _link(fields: list[str]) -> Row:
     item, imdb, tmdb = fields
-    return {
-        "item": _number(item),
-        "imdb_id": f"tt{imdb}" if imdb else None,
-        "tmdb_id": int(tmdb) if tmdb else None,
-    }
+    known = {"imdb_id": f"tt{imdb}" if imdb else None, "tmdb_id": int(tmdb) if tmdb else None}
+    extra = {name: value for name, value in known.items() if value is not None}
+    return {"item": _number(item), "extra": json.dumps(extra) if extra else None}

@@ -1,0 +1,190 @@
+"""A version of the lake as `Interactions`: the same version gives the same bytes."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from matinee.dataset.interactions import Interactions
+from matinee.dataset.meaning import pairs_of
+from matinee.dataset.profile import Profile, profile_of
+from matinee.dataset.segments import SEGMENTS, UNKNOWN, segment_of
+from matinee.dataset.vocabulary import Vocabulary
+from matinee.events.offsets import Source
+from matinee.lake.lake import Lake
+
+DEFAULT_MINUTES = 100.0
+"""The length of an item in minutes where the catalogue knows of no item how long it is."""
+
+_READ = ("events", "watch_days", "items", "users", "batches")
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What models are trained on, and where it came from.
+
+    Attributes:
+        interactions: one row per pair of user and item, in the order of user index, then item index.
+        users: ids of the users with interactions, ascending.
+        items: ids of the items with interactions, ascending.
+        lake_versions: version of every lake table that was read; the same give the same snapshot.
+        offsets: of each source, the position below which the snapshot has everything.
+        time_range: first and last event in UTC microseconds; None where nothing has a time.
+        row_counts: `events` read, `interactions`, and of these `rated` and `watched`.
+        content_hash: SHA-256 over interactions, vocabularies, lengths and segments.
+        item_minutes: float32, shape (n_items,); each item's length in minutes, the catalogue's median where it
+            is not known.
+        segments: names of the segments.
+        user_segment: int16, shape (n_users,); each user's segment.
+        extra_user_segments: segment by id, of known users who have no interactions yet and whose segment is not
+            `unknown`.
+        profile: the counts that the checks before training look at.
+    """
+
+    interactions: Interactions
+    users: Vocabulary
+    items: Vocabulary
+    lake_versions: dict[str, int]
+    offsets: dict[Source, int]
+    time_range: tuple[int, int] | None
+    row_counts: dict[str, int]
+    content_hash: str
+    item_minutes: NDArray[np.float32]
+    segments: list[str]
+    user_segment: NDArray[np.int16]
+    extra_user_segments: dict[str, int]
+    profile: Profile
+
+    @property
+    def timed(self) -> bool:
+        """Whether every interaction has a time."""
+        return self.interactions.timed
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """The lake's tables that a snapshot is made of, as lazy frames of one version each."""
+
+    events: pl.LazyFrame
+    watch_days: pl.LazyFrame
+    items: pl.LazyFrame
+    users: pl.LazyFrame
+    batches: pl.LazyFrame
+
+
+def take_snapshot(lake: Lake, versions: Mapping[str, int] | None = None) -> Snapshot:
+    """The interactions that a version of the lake holds.
+
+    Of a user's ratings of an item the latest counts, by event time, then by offset; a rating without a time
+    comes before any with one. Watching is the distinct minutes seen over the item's length, at most 1. So a
+    record that came twice, through two partitions or two files, changes nothing.
+
+    Args:
+        lake: where to read.
+        versions: version of each table to read; the current one of each table that is not named.
+
+    Raises:
+        StoreUnavailable: the lake does not answer.
+    """
+    pinned = {**lake.versions(), **(versions or {})}
+    tables = Tables(**{name: lake.read(name, version=pinned.get(name)).lazy() for name in _READ})
+    return snapshot_of(
+        tables,
+        lake_versions={name: pinned[name] for name in _READ if name in pinned},
+        offsets=dict(lake.committed_ends("events", version=pinned.get("events"))),
+    )
+
+
+def snapshot_of(tables: Tables, *, lake_versions: dict[str, int], offsets: dict[Source, int]) -> Snapshot:
+    """The snapshot of given tables; see `take_snapshot`."""
+    pairs = pairs_of(tables.events, tables.watch_days)
+    minutes = _lengths(tables.items, pairs.items)
+    interactions = Interactions(
+        n_users=len(pairs.users),
+        n_items=len(pairs.items),
+        user_index=pairs.user_index,
+        item_index=pairs.item_index,
+        rating=pairs.rating,
+        watched=np.minimum(pairs.minutes_seen / minutes[pairs.item_index], np.float32(1)),
+        time_us=pairs.time_us,
+    )
+    user_segment, extra = _segments(tables.users, pairs.users)
+    profile = profile_of(tables.events, tables.items, tables.batches, interactions, pairs.items)
+    vocabularies = Vocabulary(pairs.users), Vocabulary(pairs.items)
+    return Snapshot(
+        interactions=interactions,
+        users=vocabularies[0],
+        items=vocabularies[1],
+        lake_versions=lake_versions,
+        offsets=offsets,
+        time_range=profile.time_range_us,
+        row_counts={
+            "events": profile.events,
+            "interactions": len(interactions),
+            "rated": int(np.count_nonzero(~np.isnan(interactions.rating))),
+            "watched": int(np.count_nonzero(~np.isnan(interactions.watched))),
+        },
+        content_hash=_content_hash(interactions, *vocabularies, minutes, user_segment),
+        item_minutes=minutes,
+        segments=list(SEGMENTS),
+        user_segment=user_segment,
+        extra_user_segments=extra,
+        profile=profile,
+    )
+
+
+def _lengths(catalogue: pl.LazyFrame, items: list[str]) -> NDArray[np.float32]:
+    """Minutes of each item, float32 (n_items,); where it is not known the median of the catalogue."""
+    known = (
+        catalogue.filter(pl.col("minutes") > 0)
+        .select("item", pl.col("minutes").cast(pl.Float32))
+        .unique("item", keep="any")
+        .collect()
+    )
+    median = known["minutes"].median()
+    rows = pl.DataFrame({"item": items}, schema={"item": pl.String}).join(
+        known, on="item", how="left", maintain_order="left"
+    )
+    filled = rows["minutes"].fill_null(DEFAULT_MINUTES if median is None else median)
+    return np.ascontiguousarray(filled.to_numpy(), dtype=np.float32)
+
+
+def _segments(table: pl.LazyFrame, users: list[str]) -> tuple[NDArray[np.int16], dict[str, int]]:
+    """Segment of each user, int16 (n_users,), and by id of those known otherwise."""
+    known = table.select("user", segment_of()).unique("user", keep="any").collect()
+    here = pl.DataFrame({"user": users}, schema={"user": pl.String})
+    unknown = SEGMENTS.index(UNKNOWN)
+    joined = here.join(known, on="user", how="left", maintain_order="left")["segment"].fill_null(unknown)
+    others = known.join(here, on="user", how="anti").filter(pl.col("segment") != unknown).sort("user")
+    return np.ascontiguousarray(joined.to_numpy(), dtype=np.int16), dict(others.iter_rows())
+
+
+def _content_hash(
+    interactions: Interactions,
+    users: Vocabulary,
+    items: Vocabulary,
+    minutes: NDArray[np.float32],
+    user_segment: NDArray[np.int16],
+) -> str:
+    digest = hashlib.sha256(b"matinee snapshot 1\n")
+    for name, ids in (("users", users.ids), ("items", items.ids), ("segments", SEGMENTS)):
+        digest.update(f"{name} {len(ids)}\n".encode())
+        digest.update("\n".join(ids).encode())
+    arrays = {
+        "user_index": interactions.user_index,
+        "item_index": interactions.item_index,
+        "rating": interactions.rating,
+        "watched": interactions.watched,
+        "time_us": interactions.time_us,
+        "item_minutes": minutes,
+        "user_segment": user_segment,
+    }
+    for name, array in arrays.items():
+        if array is not None:
+            little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+            digest.update(f"\n{name} {little.dtype.str} {little.size}\n".encode())
+            digest.update(little.data)
+    return digest.hexdigest()
