@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from matinee.core.errors import InvalidInput
 
+_NUMBERS = ("alpha", "reg", "mean_total", "positive_rating")
+
 
 @dataclass(frozen=True, slots=True)
 class FoldIn:
@@ -16,7 +18,7 @@ class FoldIn:
 
     With item factors Y (n_items × k) and a user's items i of weight w_i, the factors x solve
 
-        (YᵀY + λI + Σ α·w_i·y_i·y_iᵀ) x = Σ (1 + α·w_i)·y_i        λ = reg · (n_items + Σ α·w_i)
+        (YᵀY + λI + Σ α·w_i·y_i·y_iᵀ) x = Σ (1 + α·w_i)·y_i        λ = reg · √(Ē Σ α·w_i)
 
     and the scores are Y·x. A user without any item of positive weight gets the prior: the mean user's factors.
 
@@ -25,7 +27,8 @@ class FoldIn:
         gram: YᵀY, float64, shape (k, k).
         prior: float32, shape (k,).
         alpha: how much one unit of weight adds to the confidence of 1.
-        reg: regularisation for each unit of confidence.
+        reg: regularisation, as a share of what a user's weights add to the confidence.
+        mean_total: Ē, the mean over the users of the fit of Σ α·w_i.
         positive_rating: what `matinee.models.preference.confidence` is to be given for the weights.
     """
 
@@ -34,6 +37,7 @@ class FoldIn:
     prior: NDArray[np.float32]
     alpha: float
     reg: float
+    mean_total: float
     positive_rating: float
 
     @classmethod
@@ -47,16 +51,18 @@ class FoldIn:
         if missing:
             raise InvalidInput(f"fold-in lacks the arrays {', '.join(missing)}")
         factors = np.asarray(arrays["item_factors"], dtype=np.float32)
-        k = factors.shape[-1]
-        for name, shape in (("item_factors", (len(factors), k)), ("gram", (k, k)), ("prior", (k,)),
-                            ("alpha", (1,)), ("reg", (1,)), ("positive_rating", (1,))):  # fmt: skip
+        if factors.ndim != 2:
+            raise InvalidInput(f"fold-in: item_factors has shape {factors.shape}; expected (n_items, k)")
+        k = factors.shape[1]
+        shapes = {"gram": (k, k), "prior": (k,), **dict.fromkeys(_NUMBERS, (1,))}
+        for name, shape in shapes.items():
             if arrays[name].shape != shape:
                 raise InvalidInput(f"fold-in: {name} has shape {arrays[name].shape}; expected {shape}")
         return cls(
             factors,
             np.asarray(arrays["gram"], dtype=np.float64),
             np.asarray(arrays["prior"], dtype=np.float32),
-            *(float(np.asarray(arrays[name]).item()) for name in ("alpha", "reg", "positive_rating")),
+            *(float(np.asarray(arrays[name]).item()) for name in _NUMBERS),
         )
 
     def to_arrays(self) -> dict[str, NDArray[np.generic]]:
@@ -65,9 +71,7 @@ class FoldIn:
             "item_factors": self.item_factors,
             "gram": self.gram,
             "prior": self.prior,
-            "alpha": np.array([self.alpha]),
-            "reg": np.array([self.reg]),
-            "positive_rating": np.array([self.positive_rating]),
+            **{name: np.array([getattr(self, name)], dtype=np.float64) for name in _NUMBERS},
         }
 
     def factors(self, item_index: NDArray[np.int32], weight: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -87,7 +91,7 @@ class FoldIn:
         y = self.item_factors[item_index[used]].astype(np.float64)
         extra = self.alpha * weight[used].astype(np.float64)
         system = self.gram + (y.T * extra) @ y
-        system.flat[:: len(system) + 1] += self.reg * (len(self.item_factors) + extra.sum())
+        system.flat[:: len(system) + 1] += self.reg * np.sqrt(self.mean_total * extra.sum())
         x = np.linalg.solve(system, (1.0 + extra) @ y)
         return x.astype(np.float32)
 
