@@ -100,4 +100,6 @@ class Interactions:
         """Each user that has rows, with their row numbers."""
         order = np.argsort(self.user_index, kind="stable")
         users, starts = np.unique(self.user_index[order], return_index=True)
-        yield from zip(users.tolist(), np.split(order, starts[1:]), strict=True)
+        ends = np.append(starts[1:], order.size)
+        for user, start, end in zip(users.tolist(), starts.tolist(), ends.tolist(), strict=False):
+            yield user, order[start:end]
