@@ -89,8 +89,13 @@ def read_plan(data: Path) -> Plan | None:
         Corrupt: the file is not what was written.
         FormatTooNew: a newer matinee wrote it.
     """
-    plans = _read(data)
+    plans = read_plans(data)
     return plans[0] if plans else None
+
+
+def read_plans(data: Path) -> list[Plan]:
+    """This plan and those before it that a rollback may go back to, newest first; otherwise as `read_plan`."""
+    return _read(data)
 
 
 def publish(data: Path, version: str, *, clock: Clock, note: str = "") -> Plan:

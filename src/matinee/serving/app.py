@@ -1,0 +1,193 @@
+"""The HTTP surface: ASGI, with a short way for `/recommend/` in front of Starlette's router.
+
+Every answer of every route carries `X-Request-Id`, `X-Model-Version` and `X-Matinee-Step`; the last two say `none`
+where no release is open and where nothing was recommended.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import Message, Receive, Scope, Send
+
+from matinee.core.clock import Clock
+from matinee.core.errors import InvalidInput
+from matinee.core.home import Home
+from matinee.core.logging import get_logger
+from matinee.core.settings import Settings
+from matinee.history.base import History
+from matinee.log.base import EventLog
+from matinee.serving.metrics import CONTENT_TYPE
+from matinee.serving.request import PREFIX, new_request_id, read_question
+from matinee.serving.service import Arrival, Service
+
+_TEXT = b"text/plain; charset=utf-8"
+_PUZZLED = "Something went wrong here; it was logged under this answer's X-Request-Id.\n"
+_log = get_logger(__name__)
+_Headers = list[tuple[bytes, bytes]]
+
+
+def create_app(
+    settings: Settings,
+    home: Home,
+    clock: Clock,
+    *,
+    open_event_log: Callable[[], EventLog] | None = None,
+    open_live_history: Callable[[], History] | None = None,
+) -> Starlette:
+    """The application: `/recommend/{user}`, `/healthz`, `/readyz` and `/metrics`.
+
+    `GET /recommend/{user}?n=20` answers `text/plain`: up to n (1 to 100) item ids, best first, joined by commas, on
+    one line that no newline ends; an empty line where the user has seen everything. Background work starts and
+    stops with the ASGI lifespan.
+
+    Args:
+        settings: queue, deadline, intervals and the URLs of log and history.
+        home: where the bundles and the release are.
+        clock: the clock of everything.
+        open_event_log: opens the log for telemetry, instead of by the settings' URL.
+        open_live_history: opens the history read-only, likewise.
+    """
+    service = Service(settings, home, clock, open_event_log=open_event_log, open_live_history=open_live_history)
+    return RecommenderApp(service)
+
+
+class RecommenderApp(Starlette):
+    """Starlette, with recommendations answered before its router and the common headers put on after it.
+
+    Args:
+        service: what answers.
+    """
+
+    def __init__(self, service: Service) -> None:
+        super().__init__(
+            routes=[
+                Route("/healthz", self._healthz),
+                Route("/readyz", self._readyz),
+                Route("/metrics", self._metrics),
+            ],
+            exception_handlers={HTTPException: _refused_by_router, Exception: _puzzled},
+            lifespan=self._lifespan,
+        )
+        self.service = service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request. Nothing is ever raised to the server: it would log, and say, too much."""
+        if scope["type"] != "http":
+            await super().__call__(scope, receive, send)
+            return
+        service = self.service
+        time_us = service.clock.now_us()
+        arrival = Arrival(new_request_id(time_us), time_us, service.clock.monotonic())
+        if scope["path"].startswith(PREFIX):
+            await self._recommend(scope, send, arrival)
+            return
+        answering = _Answering(send, arrival.request_id, service)
+        try:
+            await super().__call__(scope, receive, answering.send)
+        except Exception:  # noqa: BLE001 - no error is shown as a traceback
+            _log.exception("request_failed", request_id=arrival.request_id, path=scope["path"])
+            if not answering.started:
+                await self._respond(send, arrival, 500, _PUZZLED)
+
+    async def _recommend(self, scope: Scope, send: Send, arrival: Arrival) -> None:
+        method = scope["method"]
+        if method not in {"GET", "HEAD"}:
+            await self._respond(send, arrival, 405, "Only GET is answered here.\n", [(b"allow", b"GET, HEAD")])
+            return
+        try:
+            question = read_question(scope["path"], scope["query_string"])
+            chosen = self.service.recommend(question, arrival, record=method == "GET")
+        except InvalidInput as error:
+            await self._respond(send, arrival, 400, f"{error}. {error.remedy}\n")
+            return
+        except Exception:  # noqa: BLE001 - same
+            _log.exception("recommend_failed", request_id=arrival.request_id, path=scope["path"])
+            await self._respond(send, arrival, 500, _PUZZLED)
+            return
+        if chosen is None:
+            why = f"There is nothing to recommend from yet: {self.service.releases.why_not}.\n"
+            await self._respond(send, arrival, 503, why, [(b"retry-after", b"1")])
+            return
+        body = ",".join(chosen.items).encode()
+        self.service.counters.responses[200] += 1
+        headers = _headers(arrival.request_id, chosen.model_version, chosen.step.value)
+        headers += (b"content-type", _TEXT), (b"content-length", b"%d" % len(body)), (b"cache-control", b"no-store")
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body if method == "GET" else b""})
+
+    async def _respond(
+        self, send: Send, arrival: Arrival, status: int, text: str, more: _Headers | None = None
+    ) -> None:
+        body = text.encode("utf-8", "backslashreplace")
+        self.service.counters.responses[status] += 1
+        headers = _headers(arrival.request_id, self.service.model_version, "none")
+        headers += [(b"content-type", _TEXT), (b"content-length", b"%d" % len(body)), *(more or ())]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    async def _healthz(self, _: Request) -> Response:
+        return PlainTextResponse("alive\n")
+
+    async def _readyz(self, _: Request) -> Response:
+        releases = self.service.releases
+        release = releases.current
+        if release is None:
+            return PlainTextResponse(f"not ready: {releases.why_not}\n", 503, {"retry-after": "1"})
+        but = f"; {releases.why_not}" if releases.why_not else ""
+        return PlainTextResponse(f"ready: {', '.join(sorted(release.bundles))}{but}\n")
+
+    async def _metrics(self, _: Request) -> Response:
+        # In a thread: reading the process's figures from /proc can take milliseconds.
+        page = await run_in_threadpool(self.service.exposition.render)
+        return Response(page, headers={"content-type": CONTENT_TYPE})
+
+    @asynccontextmanager
+    async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
+        self.service.start()
+        try:
+            yield
+        finally:
+            await run_in_threadpool(self.service.stop)
+
+
+class _Answering:
+    """Puts the common headers on what Starlette answers, and counts it."""
+
+    def __init__(self, send: Send, request_id: str, service: Service) -> None:
+        self._send = send
+        self._request_id = request_id
+        self._service = service
+        self.started = False
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.started = True
+            self._service.counters.responses[message["status"]] += 1
+            common = _headers(self._request_id, self._service.model_version, "none")
+            message = {**message, "headers": [*common, *message.get("headers", ())]}
+        await self._send(message)
+
+
+def _headers(request_id: str, model_version: str, step: str) -> _Headers:
+    return [
+        (b"x-request-id", request_id.encode()),
+        (b"x-model-version", model_version.encode()),
+        (b"x-matinee-step", step.encode()),
+    ]
+
+
+async def _refused_by_router(_: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
+    texts = {404: "There is nothing here; ask for /recommend/<user>.\n", 405: "Only GET is answered here.\n"}
+    return PlainTextResponse(texts.get(status, f"The request was refused with status {status}.\n"), status, headers)
+
+
+async def _puzzled(_: Request, __: Exception) -> Response:
+    return PlainTextResponse(_PUZZLED, 500)

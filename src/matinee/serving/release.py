@@ -1,0 +1,164 @@
+"""The release that answers now: a plan with its bundles open, exchanged for the next without a pause."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from matinee.bundle.open import Bundle, open_bundle
+from matinee.core.clock import Clock
+from matinee.core.errors import MatineeError
+from matinee.core.home import Home
+from matinee.core.logging import get_logger
+from matinee.release.plan import RELEASE, Plan, assign, read_plan, read_plans
+
+GRACE_SECONDS = 5.0
+"""How long a bundle stays open after the last answer began that could use it."""
+
+_log = get_logger(__name__)
+_Stamp = tuple[object, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A plan, and the bundle of each of its arms. Never changes: a new plan is a new object."""
+
+    plan: Plan
+    bundles: dict[str, Bundle]
+    """By version."""
+
+    def choose(self, user: str) -> tuple[str, Bundle]:
+        """The name of the user's arm, and its bundle."""
+        arm = assign(self.plan, user)
+        return arm.name, self.bundles[arm.bundle]
+
+    @property
+    def main_version(self) -> str:
+        """The version of the first arm's bundle: what answers that concern no user name as their model."""
+        return self.plan.arms[0].bundle
+
+
+class ReleaseHolder:
+    """Follows `release.json`: opens what it names, lets it answer, and closes what came before.
+
+    `look` does the work, which can take seconds, in a thread off the event loop; `current` is one reference,
+    exchanged atomically. What is refused (a corrupt bundle, a plan that cannot be read) leaves the release that
+    answers in place, and is tried again only when the plan or a bundle's folder has changed.
+
+    Args:
+        home: its `data/` holds the plan and the bundles.
+        clock: counts the grace period.
+    """
+
+    def __init__(self, home: Home, clock: Clock) -> None:
+        self._home = home
+        self._clock = clock
+        self._tried: tuple[_Stamp, _Stamp] | None = None
+        self._leaving: list[tuple[float, Bundle]] = []
+        self.current: Release | None = None
+        self.why_not = "no release was looked for yet"
+        """Why there is no release, or why the newest was refused; empty where all is well."""
+        self.swaps = 0
+        self.refused = 0
+
+    def look(self) -> None:
+        """Exchange the release if there is another. One thread at a time; nothing that a release causes raises."""
+        self._close_left(self._clock.monotonic())
+        plan_stamp = _stat(self._home.data / RELEASE)
+        if (
+            self._tried is not None
+            and plan_stamp == self._tried[0]
+            and (not self.why_not or self._bundle_stamps() == self._tried[1])
+        ):
+            return
+        # Taken before anything is read, so that a change meanwhile shows the next time.
+        self._tried = plan_stamp, self._bundle_stamps()
+        try:
+            plans = read_plans(self._home.data)
+        except (MatineeError, OSError) as error:
+            self._refuse(error)
+            return
+        if not plans:
+            self.why_not = "no release was published yet; run `matinee train`"
+        elif self.current is None or plans[0] != self.current.plan:
+            self._follow(plans)
+        else:
+            self.why_not = ""
+
+    def close(self) -> None:
+        """Close every bundle, when no more answers are given."""
+        release, self.current = self.current, None
+        for bundle in () if release is None else release.bundles.values():
+            bundle.close()
+        self._close_left(float("inf"))
+
+    def _follow(self, plans: list[Plan]) -> None:
+        """Take the newest plan; where nothing answers yet and it cannot be had, the one before it."""
+        for plan in plans:
+            try:
+                self._exchange(plan)
+            except Exception as error:  # noqa: BLE001 - whatever is wrong with a release, answers go on
+                if plan is plans[0]:
+                    self._refuse(error)
+                if self.current is not None:
+                    return
+            else:
+                if plan is plans[0]:
+                    self.why_not = ""
+                return
+
+    def _exchange(self, plan: Plan) -> None:
+        before = {} if self.current is None else self.current.bundles
+        opened: dict[str, Bundle] = {}
+        try:
+            for version in sorted(plan.bundles):
+                opened[version] = before.get(version) or self._open(version)
+        except BaseException:
+            for version, bundle in opened.items():
+                if version not in before:
+                    bundle.close()
+            raise
+        self.current = Release(plan, opened)
+        self.swaps += 1
+        until = self._clock.monotonic() + GRACE_SECONDS
+        self._leaving += [(until, bundle) for version, bundle in before.items() if version not in opened]
+        _log.info("release_answers", bundles=sorted(opened), note=plan.note)
+
+    def _open(self, version: str) -> Bundle:
+        bundle = open_bundle(self._home.bundles / version, self._home.run)
+        try:
+            touched = bundle.touch()
+            if bundle.fold_in is not None:  # the first use of linear algebra is slow
+                bundle.fold_in.scores(np.zeros(1, dtype=np.int32), np.ones(1, dtype=np.float32))
+        except BaseException:
+            bundle.close()
+            raise
+        _log.info("bundle_opened", bundle=version, bytes=touched)
+        return bundle
+
+    def _refuse(self, error: Exception) -> None:
+        self.refused += 1
+        self.why_not = f"the newest release was refused: {error}"
+        stays = None if self.current is None else self.current.main_version
+        _log.error("release_refused", error=str(error), remedy=getattr(error, "remedy", ""), stays=stays)
+
+    def _close_left(self, now: float) -> None:
+        while self._leaving and self._leaving[0][0] <= now:
+            self._leaving.pop(0)[1].close()
+
+    def _bundle_stamps(self) -> _Stamp:
+        """Changes when a file of a bundle in the plan does."""
+        try:
+            plan = read_plan(self._home.data)
+        except (MatineeError, OSError):
+            return ()
+        folders = [self._home.bundles / version for version in sorted(plan.bundles if plan else ())]
+        return tuple((str(path), _stat(path)) for folder in folders for path in sorted(folder.glob("**/*")))
+
+
+def _stat(path: Path) -> _Stamp:
+    try:
+        found = path.stat()
+    except OSError:
+        return ()
+    return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino
