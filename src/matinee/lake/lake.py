@@ -6,47 +6,35 @@ drops rows below that end, and commits against exactly that snapshot. On a confl
 Delta itself would accept the same transaction version twice.
 """
 
-import re
 from collections.abc import Callable, Mapping
-from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
 import polars as pl
-from deltalake import DeltaTable, write_deltalake
+from deltalake import DeltaTable
 
 from matinee.core.clock import Clock
-from matinee.core.errors import Fenced, InvalidInput, StoreUnavailable
+from matinee.core.errors import InvalidInput, StoreUnavailable
 from matinee.events.offsets import Source
 from matinee.events.schema import TIME
+from matinee.lake.batch import append_rows, check_fence, checked_batch
+from matinee.lake.lookup import find_served, recent_keys
 from matinee.lake.schemas import (
-    BATCHES,
-    DATE,
-    EVENTS,
     INGEST_TABLES,
-    RECEIVED,
-    SERVED,
     SOURCES,
     TABLES,
-    TableSchema,
     check_frame,
-    ingest_frame,
     table_schema,
 )
 from matinee.lake.storage import (
-    NO_HOOKS,
-    ZSTD,
-    exactly_here,
     lake_folder,
     open_table,
-    partition_columns,
     store_errors,
 )
 from matinee.lake.upsert import merge_rows
 from matinee.lake.writer import TableWriter
 
 Result = TypeVar("Result")
-_TIMED_ID = re.compile(r"[0-9a-f]{32}")
 
 
 class Lake:
@@ -157,35 +145,18 @@ class Lake:
             StoreUnavailable: the store failed, or other writers were always quicker.
             OutOfRoom: the disk is full.
         """
-        frames = self._checked(source, tables, start, end)
+        frames = checked_batch(source, tables, start, end, self.clock.now_us())
         self._register(source)
         return {name: self._commit_table(name, source, frame, start, end) for name, frame in frames.items()}
-
-    def _checked(
-        self, source: Source, tables: Mapping[str, pl.DataFrame], start: int, end: int
-    ) -> dict[str, pl.DataFrame | None]:
-        if not 0 <= start <= end:
-            raise InvalidInput(f"a batch of {source} cannot go from {start} to {end}")
-        unknown = [name for name in tables if name not in INGEST_TABLES]
-        if unknown:
-            raise InvalidInput(f"ingest does not write table {unknown[0]!r}")
-        now_us = self.clock.now_us()
-        frames: dict[str, pl.DataFrame | None] = {}
-        for name, schema in INGEST_TABLES.items():
-            given = tables.get(name)
-            frames[name] = None if given is None else ingest_frame(schema, given, source, now_us)
-            if frames[name] is not None:
-                _check_positions(schema, frames[name], start, end)
-        return frames
 
     def _commit_table(self, name: str, source: Source, frame: pl.DataFrame | None, start: int, end: int) -> int:
         def attempt(table: DeltaTable) -> int | None:
             committed = table.transaction_version(str(source)) or 0
             if committed >= end:
                 return None
-            _check_fence(name, source, committed, start, end, has_rows=frame is not None and len(frame) > 0)
+            check_fence(name, source, committed, start, end, has_rows=frame is not None and len(frame) > 0)
             rows = None if frame is None else frame.filter(pl.col("position") >= committed)
-            return self._append(table, INGEST_TABLES[name], rows, str(source), end)
+            return append_rows(table, INGEST_TABLES[name], rows, str(source), end)
 
         return self.transact(name, attempt) or 0
 
@@ -211,15 +182,7 @@ class Lake:
 
     def recent_keys(self, source: Source, since_us: int) -> pl.DataFrame:
         """The accepted records of a source at event times since `since_us` (UTC µs): dedup_key, time."""
-        since = pl.lit(since_us, dtype=pl.Int64).cast(TIME)
-        here = (pl.col("generation") == source.generation) & (pl.col("partition") == source.partition)
-        recent = (pl.col(DATE) >= since.dt.date()) & (pl.col("time") >= since)
-        frames = [
-            self.read(table.name, columns=["dedup_key", "time"], predicate=recent & here)
-            for table in (EVENTS, RECEIVED, SERVED)
-        ]
-        with store_errors("reading recent records"):
-            return pl.concat(frames).collect()
+        return recent_keys(self.read, source, since_us)
 
     def find_served(self, request_id: str) -> dict[str, Any] | None:
         """The record of one answer, as a row of `served`, or nothing.
@@ -227,39 +190,7 @@ class Lake:
         A request id whose first 12 hexadecimal digits are the time in milliseconds leads to that day's files,
         and to all others only when it is not there.
         """
-        this = pl.col("request_id") == request_id
-        days = _days_of(request_id)
-        with store_errors("looking for an answer"):
-            for where in ([this & pl.col(DATE).is_in(days)] if days else []) + [this]:
-                found = self.read(SERVED.name, predicate=where).head(1).collect()
-                if len(found):
-                    return found.row(0, named=True)
-        return None
-
-    def _append(
-        self, table: DeltaTable, schema: TableSchema, rows: pl.DataFrame | None, app_id: str, end: int
-    ) -> int:
-        """Commit rows and an offset against exactly the snapshot that `table` holds."""
-        properties = exactly_here(app_id, end)
-        if rows is None or rows.is_empty():
-            table.create_write_transaction(
-                [],
-                "append",
-                table.schema(),
-                partition_by=partition_columns(schema),
-                commit_properties=properties,
-                post_commithook_properties=NO_HOOKS,
-            )
-            return 0
-        write_deltalake(
-            table,
-            rows,
-            mode="append",
-            writer_properties=ZSTD,
-            commit_properties=properties,
-            post_commithook_properties=NO_HOOKS,
-        )
-        return len(rows)
+        return find_served(self.read, request_id)
 
     def _register(self, source: Source) -> None:
         """Note a source before its first commit, once."""
@@ -275,40 +206,7 @@ class Lake:
                 "first_seen": self.clock.now_us(),
             }
             frame = pl.DataFrame([row]).cast({"partition": pl.Int32, "first_seen": TIME})
-            return self._append(table, SOURCES, check_frame(SOURCES, frame), str(source), 0)
+            return append_rows(table, SOURCES, check_frame(SOURCES, frame), str(source), 0)
 
         self.transact(SOURCES.name, attempt)
         self._known_sources.add(source)
-
-
-def _days_of(request_id: str) -> list[date]:
-    """The day that the id tells, and its neighbours: clocks differ, and midnight passes while one answers."""
-    if not _TIMED_ID.fullmatch(request_id):
-        return []
-    try:
-        day = datetime.fromtimestamp(int(request_id[:12], 16) / 1_000, UTC).date()
-        return [day + timedelta(days=step) for step in (-1, 0, 1)]
-    except (ValueError, OverflowError, OSError):
-        return []
-
-
-def _check_positions(schema: TableSchema, frame: pl.DataFrame | None, start: int, end: int) -> None:
-    assert frame is not None
-    inside = frame["position"].is_between(start, end, closed="left")
-    if frame["position"].null_count() or not inside.all():
-        raise InvalidInput(f"table {schema.name}, column position: expected {start} to {end - 1}, found others")
-
-
-def _check_fence(name: str, source: Source, committed: int, start: int, end: int, *, has_rows: bool) -> None:
-    if start > committed:
-        raise Fenced(
-            f"table {name} ends at position {committed} of {source}, and this batch begins at {start}: what lies "
-            "between would be missing",
-            remedy="Begin again from the position that the lake names (restart ingest).",
-        )
-    if name == BATCHES.name and has_rows and committed > start:
-        # A batch's counts cannot be filtered by position: counting a part of it twice would be wrong.
-        raise Fenced(
-            f"table {name} already ends at position {committed} of {source}, inside this batch ({start} to {end})",
-            remedy="Another owner has gone on from there; this one must stop.",
-        )
