@@ -106,6 +106,8 @@ class ServingSettings(_Section):
     """Port to listen on."""
     reload_seconds: Annotated[float, Field(gt=0)] = 0.5
     """Seconds between looks for a new release."""
+    deadline_ms: Annotated[float, Field(gt=0)] = 100.0
+    """Milliseconds from a request's arrival after which the simplest answer at hand is given."""
     telemetry_queue: Annotated[int, Field(gt=0)] = 20_000
     """Answers that may wait to be written to the log; more are dropped and counted."""
     telemetry_seconds: Annotated[float, Field(gt=0)] = 0.2
