@@ -1,0 +1,118 @@
+"""History from the lake: what a history lacks, or all of it.
+
+A rebuild folds everything into a fresh store beside the old one, and puts it in the old one's place when it is
+whole. Clearing the old one and filling it again would leave every server, for minutes, with users who seem to have
+done almost nothing. This way servers read the old history until the moment at which they read the new one.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import polars as pl
+
+from matinee.core.home import Home
+from matinee.events.offsets import Source
+from matinee.history.base import History
+from matinee.history.replacement import replacement
+from matinee.ingest.pipeline import to_actions
+from matinee.ingest.report import Progress, no_progress
+from matinee.lake.lake import Lake
+
+READ_ROWS = 500_000
+"""Positions read from the lake at a time."""
+APPLY_ROWS = 5_000
+"""Actions folded in at a time: a writer of fresh events waits for no longer than these take."""
+_COLUMNS = ["position", "user", "item", "time", "minute", "rating"]
+
+
+def missing(lake: Lake, history: History) -> dict[Source, tuple[int, int]]:
+    """Of each source, the positions (from, to before) that the lake holds and history has not applied."""
+    applied = history.applied()
+    ends = lake.committed_ends("events")
+    spans = {source: (applied.get(source, 0), end) for source, end in sorted(ends.items())}
+    return {source: (start, end) for source, (start, end) in spans.items() if start < end}
+
+
+def catch_up(
+    lake: Lake,
+    history: History,
+    *,
+    only: Callable[[Source], bool] = lambda _source: True,
+    at_most: int | None = None,
+    stopping: Callable[[], bool] = lambda: False,
+    progress: Progress = no_progress,
+) -> int:
+    """Fold into history what the lake holds and history lacks, source by source in the order of the positions.
+
+    Idempotent, and may be broken off at any point: the next call goes on from there.
+
+    Args:
+        lake: to read `events` from.
+        history: to fold into.
+        only: which sources.
+        at_most: break off after so many positions, roughly; they are then also what is read at a time.
+        stopping: asked between reads; true breaks off.
+        progress: told of the positions done.
+
+    Returns:
+        How many actions were new to history.
+
+    Raises:
+        RetryableError: the lake or history did not answer.
+    """
+    spans = {source: span for source, span in missing(lake, history).items() if only(source)}
+    total = sum(end - start for start, end in spans.values())
+    step = min(READ_ROWS, at_most or READ_ROWS)
+    new = done = 0
+    for source, (start, end) in spans.items():
+        for low in range(start, end, step):
+            if stopping() or (at_most is not None and done >= at_most):
+                return new
+            high = min(low + step, end)
+            new += _fold(lake, history, source, low, high)
+            done += high - low
+            progress("folding the lake into history", done, total)
+    return new
+
+
+def _fold(lake: Lake, history: History, source: Source, low: int, high: int) -> int:
+    wanted = (
+        (pl.col("generation") == source.generation)
+        & (pl.col("partition") == source.partition)
+        & pl.col("position").is_between(low, high, closed="left")
+    )
+    rows = lake.read("events", columns=_COLUMNS, predicate=wanted).collect().sort("position")
+    new = 0
+    for piece in rows.iter_slices(APPLY_ROWS):
+        new += history.apply(source, to_actions(piece), end=piece["position"][-1] + 1)
+    history.apply(source, to_actions(rows.clear()), end=high)
+    return new
+
+
+def rebuild_history(home: Home, lake: Lake, history_url: str, *, progress: Progress = no_progress) -> int:
+    """Make history anew from the lake, and put it in the place of the old one.
+
+    Args:
+        home: whose ingest must not run meanwhile.
+        lake: to read from.
+        history_url: of the history to replace, resolved.
+        progress: told of the positions done.
+
+    Returns:
+        How many actions were folded in.
+
+    Raises:
+        Locked: ingest is running; stop it first.
+        RetryableError: the lake or history did not answer; the old history stays.
+    """
+    with home.lock("ingest"), replacement(history_url) as fresh:
+        return catch_up(lake, fresh, progress=progress)
+
+
+def differences(one: History, other: History) -> Iterable[tuple[str, Any, Any]]:
+    """Users whose entries differ between two histories, with what each has. Holds both in memory."""
+    left, right = dict(one.items()), dict(other.items())
+    for user in sorted({*left, *right}):
+        a, b = left.get(user), right.get(user)
+        if a is None or b is None or a.entries != b.entries:
+            yield user, a, b
