@@ -44,6 +44,9 @@ def run(
     ] = None,
     port: Annotated[int | None, typer.Option(help="Port of the service on 127.0.0.1.")] = None,
     seconds: Annotated[float | None, typer.Option(help="End by itself after so many seconds of serving.")] = None,
+    made_up: Annotated[
+        bool, typer.Option("--made-up", help="Use a small made-up catalogue; needs no network.")
+    ] = False,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -58,7 +61,7 @@ def run(
     context = open_context("demo", home)
     story = Story()
     with bars(quiet=as_json) as progress:
-        _prepare(context, data, story, progress)
+        _prepare(context, data, story, progress, made_up=made_up)
     with live(context, port or context.settings.serving.port, story) as running:
         if as_json:
             emit({"seconds": story.seconds, **story.facts})
@@ -67,7 +70,7 @@ def run(
         running.wait(seconds)
 
 
-def _prepare(context: Context, data: "Path | None", story: Story, progress: Bars) -> None:
+def _prepare(context: Context, data: "Path | None", story: Story, progress: Bars, *, made_up: bool) -> None:
     mark = context.home.data / "demo.json"
     try:
         done = read_json(mark, format_version=MARK_FORMAT)
@@ -77,7 +80,7 @@ def _prepare(context: Context, data: "Path | None", story: Story, progress: Bars
     if "released" in done:
         story.facts |= done["facts"] | {"reused": True}
         return
-    dataset = _obtain(context, data, story, progress)
+    dataset = _obtain(context, data, story, progress, made_up=made_up)
     with story.step("replay into the event log"):
         _replay(context, dataset, done, mark, progress)
     with story.step("ingest into lake and history"):
@@ -97,17 +100,23 @@ def _require_empty(context: Context) -> None:
         )
 
 
-def _obtain(context: Context, data: "Path | None", story: Story, progress: Bars) -> "PublicDataset":
+def _obtain(
+    context: Context, data: "Path | None", story: Story, progress: Bars, *, made_up: bool
+) -> "PublicDataset":
     from matinee.cli.made_up import make_up  # noqa: PLC0415
     from matinee.dataset.public import load  # noqa: PLC0415
 
     with story.step("get the data"):
         try:
-            dataset = load(
-                "movielens-100k",
-                path=data,
-                cache=context.home.data / "downloads",
-                progress=lambda done, total: progress("getting MovieLens 100K", done, total or 0),
+            dataset = (
+                make_up()
+                if made_up
+                else load(
+                    "movielens-100k",
+                    path=data,
+                    cache=context.home.data / "downloads",
+                    progress=lambda done, total: progress("getting MovieLens 100K", done, total or 0),
+                )
             )
         except DataUnavailable as error:
             if data is not None:
@@ -138,8 +147,15 @@ def _ingest(context: Context, story: Story, progress: Bars) -> None:
     from matinee.ingest.service import ingest  # noqa: PLC0415
 
     with context.alarms() as alarms:
-        report = ingest(context, alarms.raise_alarm, until_idle=True, progress=progress)
-    story.facts["ingested"] = report
+        report = ingest(
+            settings=context.settings,
+            home=context.home,
+            clock=context.clock,
+            raise_alarm=alarms.raise_alarm,
+            until_idle=True,
+            progress=progress,
+        )
+    story.facts["ingested"] = report.as_dict()
 
 
 def _train(context: Context, story: Story, progress: Bars) -> None:

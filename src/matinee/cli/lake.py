@@ -33,7 +33,9 @@ def status(home: HomeOption = None, as_json: JsonOption = False) -> None:
         return
     shown = Table("table", "version", "rows", "files", "MB", title="Tables")
     for name, table in tables.items():
-        shown.add_row(name, f"{table['version']}", f"{table['rows']:,}", f"{table['files']}", f"{table['bytes'] / 1e6:.1f}")
+        shown.add_row(
+            name, f"{table['version']}", f"{table['rows']:,}", f"{table['files']}", f"{table['bytes'] / 1e6:.1f}"
+        )
     people.print(shown)
     for source, end in ends.items():
         people.print(f"read of {source}: up to position {end:,}")

@@ -46,14 +46,12 @@ def describe(section: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any, s
 def as_markdown() -> str:
     """The page `docs/settings.md`."""
     defaults = Settings.model_construct()
-    rows = "\n".join(
-        f"| `{name}` | `{value}` | {meaning} |" for name, value, meaning in describe(defaults)
-    )
+    rows = "\n".join(f"| `{name}` | `{value}` | {meaning} |" for name, value, meaning in describe(defaults))
     return (
         "# Settings\n\n"
-        f"Set them in `{CONFIG_FILE}` in the working folder (`serving.port` is `port` in the table `[serving]`), or by\n"
-        "environment variables, which win: `MATINEE_HOME`, `MATINEE_SERVING__PORT`. `{data}`, `{logs}` and `{run}` in\n"
-        "a URL stand for the home's three roots. `matinee settings` shows what holds now; this page is what\n"
+        f"Set them in `{CONFIG_FILE}` in the working folder (`serving.port` is `port` in the table `[serving]`), or\n"
+        "by environment variables, which win: `MATINEE_HOME`, `MATINEE_SERVING__PORT`. `{data}`, `{logs}` and `{run}`\n"
+        "in a URL stand for the home's three roots. `matinee settings` shows what holds now; this page is what\n"
         "`matinee settings --markdown` prints.\n\n"
         f"| setting | default | meaning |\n| --- | --- | --- |\n{rows}\n"
     )

@@ -51,7 +51,9 @@ def _show(served: dict[str, Any], manifest: Manifest | None, note: str) -> None:
     people.print("[bold]The answer[/]")
     for key in ("request_id", "time", "user", "step", "arm", "latency_ms", "items"):
         value = served[key]
-        people.print(f"  [dim]{key:>14}[/]  {', '.join(value) if isinstance(value, list) else value}", soft_wrap=True)
+        people.print(
+            f"  [dim]{key:>14}[/]  {', '.join(value) if isinstance(value, list) else value}", soft_wrap=True
+        )
     people.print(f"[bold]The bundle[/]\n  [dim]{'version':>14}[/]  {served['model_version']}")
     if manifest is None:
         people.print(f"  {note}")
@@ -70,5 +72,7 @@ def _show(served: dict[str, Any], manifest: Manifest | None, note: str) -> None:
     for table, version in manifest.lake_versions.items():
         people.print(f"  [dim]{table:>14}[/]  lake version {version}, {manifest.row_counts.get(table, 0):,} rows")
     for end in manifest.offsets:
-        people.print(f"  [dim]{'read up to':>14}[/]  {end.end:,} of {end.generation}/{end.partition}", soft_wrap=True)
+        people.print(
+            f"  [dim]{'read up to':>14}[/]  {end.end:,} of {end.generation}/{end.partition}", soft_wrap=True
+        )
     people.print(f"Repeat the run: [bold]matinee train --repeat {manifest.version} --no-publish[/]")

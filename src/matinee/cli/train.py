@@ -26,6 +26,9 @@ def run(
         typer.Option("--param", "-p", help="Hyperparameter of the (single) candidate, as `name=value`."),
     ] = None,
     repeat: Annotated[str | None, typer.Option(help="Repeat the run of this bundle, from its manifest.")] = None,
+    accept_data: Annotated[
+        bool, typer.Option("--accept-data", help="Go on although a check of the data would stop the run.")
+    ] = False,
     publish: Annotated[bool, typer.Option(help="Release the bundle to everybody.")] = True,
     home: HomeOption = None,
     as_json: JsonOption = False,
@@ -38,9 +41,12 @@ def run(
     """
     context = open_context("train", home)
     with bars(quiet=as_json) as progress:
-        report = _train(context, model, param, repeat, progress)
+        report = _train(context, model, param, repeat, progress, accept_data=accept_data)
     if not as_json:
         people.print(candidates_table(describe(report, published=publish)))
+        for found in report.quality.checks:
+            if found.verdict != "ok":
+                people.print(f"[yellow]data: {found.name}[/]  {found.message}")
     report.raise_if_refused()
     if publish:
         release(context, report)
@@ -53,7 +59,13 @@ def run(
 
 
 def _train(
-    context: Context, model: list[str] | None, param: list[str] | None, repeat: str | None, progress: Any
+    context: Context,
+    model: list[str] | None,
+    param: list[str] | None,
+    repeat: str | None,
+    progress: Any,
+    *,
+    accept_data: bool,
 ) -> "RunReport":
     from matinee.bundle.manifest import read_manifest  # noqa: PLC0415 - a verb imports what it uses
     from matinee.training.run import Request, repeat_of, train  # noqa: PLC0415
@@ -68,7 +80,7 @@ def _train(
         models = tuple(model or [settings.training.model])
         if param and len(models) > 1:
             raise ConfigurationError("--param belongs to one candidate", remedy="Give a single --model with it.")
-        request = Request(models=models, params={models[0]: _parse(param or [])})
+        request = Request(models=models, params={models[0]: _parse(param or [])}, accept_data=accept_data)
     return train(
         request, settings=settings, home=context.home, lake=context.lake, clock=context.clock, progress=progress
     )
@@ -150,6 +162,7 @@ def describe(report: "RunReport", *, published: bool) -> dict[str, Any]:
             for e in report.evaluations
         },
         "bias_rmse": report.bias_rmse,
+        "quality": report.quality.as_dict(),
         "lake_versions": report.snapshot.lake_versions,
         "content_hash": report.snapshot.content_hash,
         "timed": report.snapshot.timed,

@@ -55,7 +55,7 @@ def evaluate(
     fit_seconds = clock.monotonic() - started
     progress(f"ranking with {name}", 0, 1)
     report = evaluate_ranking(model, train, test, k=10, positive_rating=positive_rating)
-    metrics = dict(report.means)
+    metrics = report.means
     ratings = _rating_errors(model, test)
     by_subgroup = report.by_subgroup(segments, segment_names)
     return Evaluation(

@@ -1,10 +1,7 @@
 """`matinee train`: one run, from a version of the lake to a bundle that passed the gate, or to a refusal."""
 
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from matinee.bundle.contents import BundleContents
 from matinee.bundle.manifest import Gate, Manifest, Provenance, list_bundles, source_ends
@@ -18,7 +15,7 @@ from matinee.dataset.quality import QualityReport, check
 from matinee.dataset.snapshot import Snapshot, take_snapshot
 from matinee.dataset.splits import split
 from matinee.lake.lake import Lake
-from matinee.models.registry import make
+from matinee.models.registry import MODELS, make
 from matinee.training.answers import popularity_orders, user_blocks
 from matinee.training.candidates import Evaluation, StepProgress, bias_rmse, evaluate
 from matinee.training.gate import Verdict, judge
@@ -35,12 +32,14 @@ class Request:
         params: hyperparameters by model name, over the defaults.
         versions: version of each lake table to train on; the latest where not given.
         expect_hash: the content hash that the snapshot must have, when a run is repeated.
+        accept_data: go on although a check of the data would stop the run; what it found is still noted.
     """
 
     models: tuple[str, ...]
     params: dict[str, dict[str, Any]] = field(default_factory=dict)
     versions: dict[str, int] | None = None
     expect_hash: str | None = None
+    accept_data: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +93,8 @@ def train(
         Unsuitable: there is too little to learn from or to evaluate on.
         Corrupt: a repeated run met other data than the first.
     """
+    for name in request.models:
+        make(name, request.params.get(name))  # a wrong name or parameter is told before the long work
     with home.lock("train"):
         snapshot, quality = _snapshot(request, home=home, lake=lake, progress=progress)
         evaluations, rmse_of_bias = _evaluate_all(request, snapshot, settings.training, clock, progress)
@@ -107,7 +108,9 @@ def train(
         report = RunReport(None, None, evaluations, verdicts, rmse_of_bias, quality, snapshot)
         chosen = _best(evaluations, verdicts)
         if chosen is not None:
-            version = _publishable_bundle(chosen, report, settings=options, home=home, clock=clock, progress=progress)
+            version = _publishable_bundle(
+                chosen, report, settings=options, home=home, clock=clock, progress=progress
+            )
             report = replace(report, bundle=version, chosen=chosen.name)
         progress("noting the run", 0, 1)
         return replace(report, mlflow_version=_track(report, settings=settings, home=home, clock=clock))
@@ -125,11 +128,18 @@ def _snapshot(
             remedy="Rows were erased, or files were changed; the run is no longer repeatable.",
         )
     progress("checking the data", 0, 1)
-    quality = check(snapshot)
-    quality.raise_if_stopped()
+    quality = check(snapshot, _previous_statistics(home))
+    if not request.accept_data:
+        quality.raise_if_stopped()
     if len(snapshot.interactions) == 0:
         raise Unsuitable("the lake holds no interactions", remedy="Import a data set or ingest a stream first.")
     return snapshot, quality
+
+
+def _previous_statistics(home: Home) -> dict[str, Any] | None:
+    """What the last run that made a bundle knew of its data."""
+    manifests = list_bundles(home.bundles)
+    return manifests[-1].quality.get("statistics") if manifests else None
 
 
 def _evaluate_all(
@@ -143,7 +153,7 @@ def _evaluate_all(
     evaluations = [
         evaluate(
             name,
-            request.params.get(name, {}),
+            _params(name, request, settings),
             train_part,
             test_part,
             seed=settings.seed,
@@ -157,6 +167,14 @@ def _evaluate_all(
         for name in names
     ]
     return evaluations, bias_rmse(train_part, test_part, seed=settings.seed)
+
+
+def _params(name: str, request: Request, settings: TrainingSettings) -> dict[str, Any]:
+    """What was asked for; a model that needs to know what liking is takes it from the settings."""
+    given = request.params.get(name, {})
+    if "positive_rating" in MODELS[name].params.model_fields:
+        return {"positive_rating": settings.positive_rating, **given}
+    return given
 
 
 def _best(evaluations: list[Evaluation], verdicts: dict[str, Verdict]) -> Evaluation | None:
@@ -213,6 +231,7 @@ def _provenance(chosen: Evaluation, report: RunReport, settings: TrainingSetting
         metrics={"all": dict(chosen.metrics), **{k: dict(v) for k, v in chosen.by_subgroup.items()}},
         gate=Gate(passed=verdict.publishable, evidence={"verdict": verdict.ranking, **verdict.evidence}),
         candidates={e.name: {**e.metrics, "fit_seconds": e.fit_seconds} for e in report.evaluations},
+        quality=report.quality.as_dict(),
     )
 
 
@@ -237,13 +256,3 @@ def _track(report: RunReport, *, settings: Settings, home: Home, clock: Clock) -
     if report.bundle is None or report.chosen is None:
         return None
     return tracker.register(report.bundle, (home.bundles / report.bundle).as_uri(), run_ids[report.chosen])
-
-
-def previous_manifest(bundles: Path) -> Manifest | None:
-    """The newest bundle's manifest, for comparing one run's data with the last one's."""
-    return max(list_bundles(bundles), key=lambda manifest: manifest.created_us, default=None)
-
-
-def nan_free(values: dict[str, float]) -> dict[str, float | None]:
-    """NaN has no place in JSON; nothing stands for it."""
-    return {key: None if np.isnan(value) else value for key, value in values.items()}

@@ -1,0 +1,153 @@
+import multiprocessing
+
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+from planted_lake import GROUPS, fill, planted
+
+from matinee.bundle.manifest import read_manifest
+from matinee.bundle.open import open_bundle
+from matinee.core.clock import SystemClock
+from matinee.core.errors import ConfigurationError, Corrupt, GateRefused, Locked, Unsuitable
+from matinee.core.home import Home
+from matinee.training.run import Request, repeat_of, train
+
+
+def run(request, settings, home, lake, progress=lambda *_: None):
+    return train(request, settings=settings, home=home, lake=lake, clock=SystemClock(), progress=progress)
+
+
+def test_als_finds_the_planted_structure_and_its_bundle_holds_the_answers(settings, home, lake):
+    table = planted()
+    fill(lake, table)
+    report = run(Request(models=("als",), params={"als": {"n_factors": 8}}), settings, home, lake)
+    assert report.verdicts["als"].ranking == "passed"
+    with open_bundle(home.bundles / report.bundle, home.run) as bundle:
+        assert bundle.manifest.model == "als"
+        assert bundle.manifest.lake_versions == report.snapshot.lake_versions
+        assert bundle.manifest.ends() == report.snapshot.offsets
+        seen_by = {user: set(items) for user, items in table.group_by("user").agg("item").iter_rows()}
+        for user, seen in seen_by.items():
+            entry = bundle.user(user)
+            shown = [bundle.items[i] for i in entry.top]
+            assert {bundle.items[i] for i in entry.seen} == seen
+            assert not seen & set(shown)
+            # 14 of the 20 items of a user's own third were rated: the six that were withheld come first.
+            own = {item for item in bundle.items if int(item[1:]) % GROUPS == int(user[1:]) % GROUPS}
+            assert set(shown[:6]) == own - seen
+
+
+def test_a_run_is_noted_in_mlflow_with_its_model_version(settings, home, lake):
+    fill(lake, planted())
+    report = run(Request(models=("als", "popularity"), params={"als": {"n_factors": 8}}), settings, home, lake)
+    client = MlflowClient(tracking_uri=home.resolve(settings.mlflow_url))
+    version = client.get_model_version("matinee", report.mlflow_version)
+    assert version.tags["bundle"] == report.bundle
+    run_of_it = client.get_run(version.run_id)
+    assert run_of_it.data.tags["gate"] == "passed"
+    assert run_of_it.data.metrics["ndcg"] == pytest.approx(report.verdicts["als"].evidence["ndcg_at_10"])
+    assert len(client.search_runs([run_of_it.info.experiment_id])) == 2
+
+
+def test_a_repeated_run_makes_the_same_bundle_from_the_same_version_of_the_lake(settings, home, lake):
+    fill(lake, planted())
+    first = run(Request(models=("als",), params={"als": {"n_factors": 8}}), settings, home, lake)
+    fill(lake, planted(seed=1), generation="later")
+    manifest = read_manifest(home.bundles / first.bundle)
+    SystemClock().sleep(1.1)  # versions are named by the second
+    again = read_manifest(home.bundles / run(repeat_of(manifest), settings, home, lake).bundle)
+    assert again.content_hash == manifest.content_hash
+    assert again.metrics == manifest.metrics
+    arrays = [name for name in manifest.files if name.endswith((".npy", ".txt"))]
+    assert arrays
+    assert all(again.files[name] == manifest.files[name] for name in arrays)
+
+
+def test_a_run_whose_data_is_gone_is_not_repeated(settings, home, lake):
+    fill(lake, planted())
+    with pytest.raises(Corrupt, match="the run to repeat had"):
+        run(Request(models=("als",), expect_hash="0" * 64), settings, home, lake)
+
+
+def test_a_model_no_better_than_popularity_is_refused_and_nothing_is_published(settings, home, lake):
+    table = planted()
+    shuffled = table.with_columns(table["item"].shuffle(seed=3)).unique(["user", "item"], maintain_order=True)
+    fill(lake, shuffled)
+    report = run(Request(models=("als",), params={"als": {"n_factors": 8}}), settings, home, lake)
+    assert report.verdicts["als"].ranking == "refused"
+    assert report.verdicts["als"].evidence["difference_low"] <= 0
+    with pytest.raises(GateRefused, match="als: nDCG@10"):
+        report.raise_if_refused()
+    assert not home.bundles.exists() or not list(home.bundles.iterdir())
+
+
+def test_popularity_is_published_as_the_baseline_where_it_is_asked_for(settings, home, lake):
+    fill(lake, planted())
+    report = run(Request(models=("popularity",)), settings, home, lake)
+    assert read_manifest(home.bundles / report.bundle).gate.evidence["verdict"] == "baseline"
+
+
+def test_untimed_data_is_split_at_random_and_refuses_a_split_by_time(settings, home, lake):
+    fill(lake, planted(timed=False))
+    report = run(Request(models=("popularity",)), settings, home, lake)
+    assert not report.snapshot.timed
+    by_time = settings.model_copy(update={"training": settings.training.model_copy(update={"split": "time"})})
+    with pytest.raises(Unsuitable, match="times"):
+        run(Request(models=("popularity",)), by_time, home, lake)
+
+
+def test_an_unknown_model_is_refused_before_the_long_work(settings, home, lake):
+    def no_progress(*_):
+        pytest.fail("the long work had begun")
+
+    with pytest.raises(ConfigurationError, match="there is no model 'magic'"):
+        run(Request(models=("magic",)), settings, home, lake, no_progress)
+
+
+def _hold(path, held, release):
+    with Home(path).lock("train"):
+        held.set()
+        release.wait(60)
+
+
+def test_the_second_of_two_trainings_says_who_holds_the_lock(settings, home, lake):
+    context = multiprocessing.get_context("spawn")
+    held, release = context.Event(), context.Event()
+    other = context.Process(target=_hold, args=(home.path, held, release))
+    other.start()
+    assert held.wait(60)
+    try:
+        with pytest.raises(Locked, match=str(other.pid)):
+            run(Request(models=("als",)), settings, home, lake)
+    finally:
+        release.set()
+        other.join()
+
+
+def test_a_killed_run_leaves_no_bundle_and_no_lock(settings, home, lake):
+    fill(lake, planted())
+
+    class Killed(BaseException):
+        pass
+
+    def die(what, done, total):
+        if what == "everyone's answers":
+            raise Killed
+
+    with pytest.raises(Killed):
+        run(Request(models=("als",), params={"als": {"n_factors": 8}}), settings, home, lake, die)
+    report = run(Request(models=("als",), params={"als": {"n_factors": 8}}), settings, home, lake)
+    assert [path.name for path in home.bundles.iterdir()] == [report.bundle]
+
+
+def test_segments_have_popularity_of_their_own():
+    from matinee.dataset.interactions import Interactions
+    from matinee.training.answers import popularity_orders
+
+    user = np.array([0, 1, 2, 3, 3], dtype=np.int32)
+    item = np.array([0, 0, 1, 1, 2], dtype=np.int32)
+    rating = np.array([5, 5, 5, 5, 1], dtype=np.float32)
+    data = Interactions(4, 4, user, item, rating, np.full(5, np.nan, dtype=np.float32))
+    overall, by_segment = popularity_orders(data, np.array([0, 0, 1, -1], dtype=np.int16), 2, 4.0)
+    assert overall.tolist() == [0, 1, 2, 3]  # two each; the 1-star rating counts for nothing
+    assert by_segment.tolist() == [[0, 1, 2, 3], [1, 0, 2, 3]]
