@@ -51,10 +51,17 @@ def maintain(home: HomeOption = None, as_json: JsonOption = False) -> None:
     from matinee.lake.maintenance import maintain as maintain_lake  # noqa: PLC0415
 
     context = open_context("lake", home)
-    protect = [manifest.lake_versions for manifest in list_bundles(context.home.bundles)]
-    report = maintain_lake(context.lake, context.settings.lake, protect=protect)
+    done = maintain_lake(
+        context.lake,
+        retention_days=context.settings.lake.retention_days,
+        keep_versions_days=context.settings.lake.keep_versions_days,
+        protect=[manifest.lake_versions for manifest in list_bundles(context.home.bundles)],
+    )
     if as_json:
-        emit(asdict(report))
+        emit({"tables": [asdict(table) for table in done]})
         return
-    for key, value in asdict(report).items():
-        people.print(f"[dim]{key}[/]  {value}")
+    shown = Table("table", "rows deleted", "files joined", "files written", "files removed", title="Maintained")
+    for table in done:
+        counts = (table.rows_deleted, table.files_joined, table.files_written, table.files_removed)
+        shown.add_row(table.table, *(f"{count:,}" for count in counts))
+    people.print(shown)
