@@ -39,7 +39,7 @@ def top_n(
         is never chosen.
 
     Raises:
-        InvalidInput: `n` is negative, or `exclude` does not have one row for each user.
+        InvalidInput: `n` is negative, or `exclude` is not users × items.
     """
     if n < 0:
         raise InvalidInput(f"n is {n}; expected 0 or more")
@@ -49,8 +49,10 @@ def top_n(
     scores = np.full((user_index.size, n), -np.inf, dtype=np.float32)
     if not user_index.size or not n:
         return items, scores
-    indptr, indices = _excluded(exclude, user_index.size)
     n_items = model.scores(user_index[:1]).shape[1]
+    if exclude is not None and exclude.shape[1] != n_items:
+        raise InvalidInput(f"exclude has {exclude.shape[1]} columns for {n_items} items")
+    indptr, indices = _excluded(exclude, user_index.size)
     rows = max(1, BLOCK_BYTES // (4 * max(1, n_items)))
 
     def block(first: int) -> None:

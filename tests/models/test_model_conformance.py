@@ -1,0 +1,245 @@
+"""What every registered model must do, whatever it has learnt."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from matinee.core.errors import InvalidInput, Unsuitable
+from matinee.models.registry import MODELS, NAMES, load, make
+
+QUICK = {
+    "als": {"n_factors": 8},
+    "svd": {"n_factors": 8, "n_epochs": 100, "lr_all": 0.05},
+}
+"""Few factors, and for SVD as many steps as small data needs."""
+
+PERSONAL = [name for name in NAMES if MODELS[name].model.capabilities.personal]
+PREDICTORS = [name for name in NAMES if MODELS[name].model.capabilities.predicts_ratings]
+
+every_model = pytest.mark.parametrize("name", NAMES)
+
+
+def new(name):
+    return make(name, QUICK.get(name, {}))
+
+
+def everyone(data):
+    return np.arange(data.n_users, dtype=np.int32)
+
+
+def all_pairs(data):
+    u, i = np.meshgrid(everyone(data), np.arange(data.n_items, dtype=np.int32), indexing="ij")
+    return u.ravel(), i.ravel()
+
+
+def same_bits(a, b):
+    return a.keys() == b.keys() and all(
+        np.array_equal(a[name], b[name]) and a[name].dtype == b[name].dtype for name in a
+    )
+
+
+@every_model
+def test_shapes_and_dtypes(name, mixed):
+    model = new(name).fit(mixed)
+    users = np.array([4, -1, 4], dtype=np.int32)
+    predicted, scores = model.predict(users, users), model.scores(users)
+    items, best = model.recommend(users, 7)
+    assert (predicted.shape, predicted.dtype) == ((3,), np.float32)
+    assert (scores.shape, scores.dtype) == ((3, mixed.n_items), np.float32)
+    assert (items.shape, items.dtype, best.shape, best.dtype) == ((3, 7), np.int32, (3, 7), np.float32)
+    assert model.scores(users[:0]).shape == (0, mixed.n_items)
+    assert model.predict(users[:0], users[:0]).shape == (0,)
+    assert model.recommend(users[:0], 7)[0].shape == (0, 7)
+
+
+@every_model
+def test_scores_agree_with_predict(name, mixed):
+    model = new(name).fit(mixed)
+    u, i = all_pairs(mixed)
+    scores = model.scores(everyone(mixed)).ravel()
+    if name in PREDICTORS:
+        scores = np.clip(scores, np.nanmin(mixed.rating), np.nanmax(mixed.rating))
+    np.testing.assert_allclose(model.predict(u, i), scores, rtol=1e-4, atol=1e-5)
+
+
+@every_model
+def test_unknown_users_are_answered_like_users_without_interactions(name, mixed):
+    model = new(name).fit(mixed)
+    scores = model.scores(np.array([-1, 0, 1], dtype=np.int32))
+    assert np.isfinite(scores).all()
+    np.testing.assert_array_equal(scores[0], scores[1])
+    np.testing.assert_array_equal(scores[0], scores[2])
+
+
+@every_model
+def test_unknown_items_are_predicted_like_items_without_interactions(name, mixed):
+    model = new(name).fit(mixed)
+    users = np.repeat(np.array([-1, 0, 10], dtype=np.int32), 3)
+    items = np.tile(np.array([-1, 0, 1], dtype=np.int32), 3)
+    predicted = model.predict(users, items).reshape(3, 3)
+    assert np.isfinite(predicted).all()
+    assert (predicted == predicted[:, :1]).all()
+
+
+@every_model
+@pytest.mark.parametrize(
+    ("users", "items", "where"),
+    [([0, 30], [0, 0], r"user_index\[1\] is 30"), ([0, 0, 0], [0, 1, 40], r"item_index\[2\] is 40"),
+     ([-2], [0], r"user_index\[0\] is -2"), ([0, 1], [0], "shape")],
+)  # fmt: skip
+def test_pairs_that_cannot_be_are_refused_with_their_place(name, users, items, where, mixed):
+    model = new(name).fit(mixed)
+    with pytest.raises(InvalidInput, match=where):
+        model.predict(np.array(users, dtype=np.int32), np.array(items, dtype=np.int32))
+
+
+@every_model
+def test_users_that_cannot_be_are_refused_by_scores(name, mixed):
+    model = new(name).fit(mixed)
+    with pytest.raises(InvalidInput, match=r"user_index\[1\] is 30"):
+        model.scores(np.array([0, 30], dtype=np.int32))
+    with pytest.raises(InvalidInput, match="float64"):
+        model.scores(np.array([0.0, np.nan]))
+
+
+@every_model
+def test_infinite_ratings_never_reach_a_fit(name, mixed):
+    rating = mixed.rating.copy()
+    rating[17] = np.inf
+    with pytest.raises(InvalidInput, match=r"rating\[17\]"):
+        new(name).fit(replace(mixed, rating=rating))
+
+
+@every_model
+def test_nan_predictions_do_not_follow_from_missing_values(name, mixed):
+    assert np.isnan(mixed.rating).any()
+    assert np.isnan(mixed.watched).any()
+    model = new(name).fit(mixed)
+    assert all(np.isfinite(array).all() for array in model.state().values())
+
+
+@every_model
+def test_one_user_and_one_item(name, build):
+    model = new(name).fit(build([(0, 0, 4.0)], 1, 1))
+    items, _ = model.recommend(np.array([0], dtype=np.int32), 1)
+    assert items.tolist() == [[0]]
+
+
+@every_model
+def test_all_ratings_equal(name, build):
+    data = build([(u, i, 4.0) for u in range(6) for i in range(6) if u != i], 6, 6)
+    model = new(name).fit(data)
+    u, i = all_pairs(data)
+    predicted = model.predict(u, i)
+    assert np.isfinite(predicted).all()
+    if name in PREDICTORS:
+        assert (predicted == 4.0).all()
+
+
+@pytest.mark.parametrize("name", sorted(set(NAMES) - {"popularity"}))
+def test_nothing_to_learn_from_is_refused(name, build):
+    with pytest.raises(Unsuitable) as caught:
+        new(name).fit(build([], 3, 4))
+    assert caught.value.remedy
+
+
+def test_popularity_of_nothing_is_zero(build):
+    assert not new("popularity").fit(build([], 3, 4)).scores(np.arange(3, dtype=np.int32)).any()
+
+
+@pytest.mark.parametrize("name", PREDICTORS)
+def test_a_predictor_of_ratings_refuses_data_without_them(name, build):
+    with pytest.raises(Unsuitable, match="ratings"):
+        new(name).fit(build([(0, 0, None, 0.7)], 1, 1))
+
+
+@every_model
+def test_same_seed_same_bits(name, mixed):
+    assert same_bits(new(name).fit(mixed, seed=3).state(), new(name).fit(mixed, seed=3).state())
+
+
+@pytest.mark.parametrize("name", PERSONAL)
+def test_another_seed_another_start(name, mixed):
+    assert not same_bits(new(name).fit(mixed, seed=3).state(), new(name).fit(mixed, seed=4).state())
+
+
+@every_model
+def test_threads_do_not_change_the_result(name, mixed):
+    assert same_bits(new(name).fit(mixed).state(), new(name).fit(mixed, threads=3).state())
+
+
+@every_model
+def test_a_model_is_its_state(name, mixed):
+    model = new(name).fit(mixed)
+    copy = load(name, model.params.model_dump(), {key: array.copy() for key, array in model.state().items()})
+    users = np.array([-1, 0, 5, 29], dtype=np.int32)
+    assert same_bits(copy.state(), model.state())
+    np.testing.assert_array_equal(copy.scores(users), model.scores(users))
+    np.testing.assert_array_equal(copy.predict(users, users), model.predict(users, users))
+    assert same_bits(copy.fold_in_arrays(), model.fold_in_arrays())
+
+
+@every_model
+def test_fitting_leaves_the_interactions_alone(name, mixed):
+    before = [array.copy() for array in (mixed.user_index, mixed.item_index, mixed.rating, mixed.watched)]
+    new(name).fit(mixed)
+    for old, now in zip(before, (mixed.user_index, mixed.item_index, mixed.rating, mixed.watched), strict=True):
+        np.testing.assert_array_equal(old, now)
+
+
+@every_model
+def test_fitting_again_forgets(name, mixed, planted):
+    model = new(name).fit(planted, seed=1).fit(mixed, seed=2)
+    assert same_bits(model.state(), new(name).fit(mixed, seed=2).state())
+
+
+@every_model
+def test_recommend_gives_the_best_scores_in_order(name, mixed):
+    model = new(name).fit(mixed)
+    items, best = model.recommend(everyone(mixed), 10)
+    scores = model.scores(everyone(mixed))
+    wanted = np.argsort(-scores, axis=1, kind="stable")[:, :10]
+    np.testing.assert_array_equal(items, wanted)
+    np.testing.assert_array_equal(best, np.take_along_axis(scores, wanted, axis=1))
+
+
+@every_model
+def test_excluded_items_are_never_recommended_and_places_left_over_are_filled(name, mixed):
+    model = new(name).fit(mixed)
+    seen = mixed.matrix()
+    items, scores = model.recommend(everyone(mixed), mixed.n_items + 5, seen)
+    for u in range(mixed.n_users):
+        shown = items[u][items[u] >= 0]
+        left = np.setdiff1d(np.arange(mixed.n_items), seen[[u]].indices)
+        np.testing.assert_array_equal(np.sort(shown), left)
+        assert (items[u, left.size :] == -1).all()
+        assert (scores[u, left.size :] == -np.inf).all()
+
+
+@every_model
+def test_progress_counts_up_to_its_total(name, mixed):
+    steps = []
+    new(name).fit(mixed, progress=lambda done, total: steps.append((done, total)))
+    totals = {total for _, total in steps}
+    assert len(totals) == 1
+    assert [done for done, _ in steps] == list(range(1, totals.pop() + 1))
+
+
+@pytest.mark.parametrize("name", PERSONAL)
+def test_a_personal_model_finds_the_withheld_part(name, planted, planted_answer):
+    model = new(name).fit(planted)
+    items, _ = model.recommend(everyone(planted), 1, planted.matrix())
+    np.testing.assert_array_equal(items[:, 0], planted_answer)
+
+
+@pytest.mark.parametrize("name", sorted(set(NAMES) - set(PERSONAL)))
+def test_an_impersonal_model_puts_items_in_one_order(name, mixed):
+    items, _ = new(name).fit(mixed).recommend(everyone(mixed), mixed.n_items)
+    assert (items == items[0]).all()
+
+
+@every_model
+def test_only_a_model_that_folds_in_gives_arrays_for_it(name, mixed):
+    model = new(name).fit(mixed)
+    assert bool(model.fold_in_arrays()) == model.capabilities.folds_in

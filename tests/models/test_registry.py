@@ -1,0 +1,36 @@
+"""Models by name."""
+
+import pytest
+
+from matinee.core.errors import ConfigurationError
+from matinee.models.registry import MODELS, NAMES, load, make
+
+
+def test_every_model_is_there_by_its_own_name():
+    assert {"als", "baseline_only", "popularity", "svd"} <= set(NAMES)
+    for name in NAMES:
+        assert make(name).name == name
+        assert isinstance(make(name).params, MODELS[name].params)
+
+
+def test_parameters_are_set_and_the_rest_keep_their_defaults():
+    params = make("svd", {"n_factors": 7}).params.model_dump()
+    assert params["n_factors"] == 7
+    assert params["n_epochs"] == 20
+
+
+def test_an_unknown_name_lists_the_known():
+    with pytest.raises(ConfigurationError, match=r"'sdv'.*als, baseline_only, popularity, svd"):
+        make("sdv")
+    with pytest.raises(ConfigurationError, match="'sdv'"):
+        load("sdv", {}, {})
+
+
+def test_an_unknown_parameter_lists_the_known():
+    with pytest.raises(ConfigurationError, match=r"no parameter factors; it has n_factors, n_epochs"):
+        make("svd", {"factors": 3})
+
+
+def test_a_value_that_cannot_be_is_named():
+    with pytest.raises(ConfigurationError, match=r"n_factors: .*greater than 0"):
+        make("als", {"n_factors": 0})
