@@ -59,7 +59,7 @@ def users(prefix: str = "u") -> UserBlock:
 
 
 def contents(name: str = "a", *, folds_in: bool = True, **changes: Any) -> BundleContents:
-    """Item i is called `<name>+i`. Popular overall: 39, 38, …; in segment 0: 0, 1, …; in segment 1: 20, 21, … 19."""
+    """Item i is called `<name>+i`. Popular overall: 39, 38, …; in segment 0: 0, 1, …; in segment 1: 20, 21, …"""
     order = np.arange(N_ITEMS, dtype=np.int32)
     fields: dict[str, Any] = {
         "provenance": Provenance(

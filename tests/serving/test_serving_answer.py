@@ -78,7 +78,7 @@ def test_strangers_get_what_is_popular(bundle: Bundle):
 def test_who_did_something_since_the_snapshot_is_folded_in(bundle: Bundle, history: LmdbHistory):
     act(history, "u002", ["a+10", "a+12", "a+14"], position=SNAPSHOT_END)
     found = Asking(bundle, history.get)("u002", 5)
-    # Even items were liked, so even items come, best (lowest) first; 0 is in the bundle's seen set, 10 in the history.
+    # Even items were liked, so even items come, best (lowest) first; the bundle says 0 was seen, the history 10.
     assert (numbers(found), found.step) == ([2, 4, 6, 8, 16], Step.FOLDED_IN)
     assert list(found.scores) == sorted(found.scores, reverse=True)
 

@@ -1,0 +1,140 @@
+import pytest
+from serving_samples import make_bundle
+
+from matinee.bundle.open import Bundle
+from matinee.core.clock import ManualClock
+from matinee.core.home import Home
+from matinee.release.plan import RELEASE, Arm, publish, publish_arms, rollback
+from matinee.serving.release import GRACE_SECONDS, ReleaseHolder
+
+CLOCK = ManualClock()
+
+
+@pytest.fixture
+def holder(home: Home):
+    opened = ReleaseHolder(home, CLOCK)
+    yield opened
+    opened.close()
+
+
+def release(home: Home, name: str) -> str:
+    version = make_bundle(home, name)
+    publish(home.data, version, clock=CLOCK)
+    return version
+
+
+def bundle_of(holder: ReleaseHolder) -> Bundle:
+    assert holder.current is not None
+    return holder.current.choose("anybody")[1]
+
+
+def flip_last_byte(home: Home, version: str) -> bytes:
+    path = home.bundles / version / "users.lmdb"
+    intact = path.read_bytes()
+    path.write_bytes(intact[:-1] + bytes([intact[-1] ^ 1]))
+    return intact
+
+
+def test_without_a_release_it_says_so(holder: ReleaseHolder):
+    holder.look()
+    assert holder.current is None
+    assert "no release was published yet" in holder.why_not
+    assert holder.refused == 0
+
+
+def test_a_release_is_found_and_followed(home: Home, holder: ReleaseHolder):
+    first = release(home, "a")
+    holder.look()
+    assert (bundle_of(holder).version, holder.swaps, holder.why_not) == (first, 1, "")
+    second = release(home, "b")
+    holder.look()
+    assert (bundle_of(holder).version, holder.swaps) == (second, 2)
+    holder.look()
+    assert holder.swaps == 2
+
+
+def test_the_old_bundle_answers_until_the_grace_period_is_over(home: Home, holder: ReleaseHolder):
+    release(home, "a")
+    holder.look()
+    old = bundle_of(holder)
+    release(home, "b")
+    holder.look()
+    assert old.user("u001") is not None
+    CLOCK.sleep(GRACE_SECONDS)
+    holder.look()
+    with pytest.raises(Exception, match=r"(?i)closed|transaction|txn|invalid"):
+        old.user("u001")
+
+
+def test_a_corrupt_bundle_is_refused_once_and_the_old_one_stays(home: Home, holder: ReleaseHolder):
+    first = release(home, "a")
+    holder.look()
+    second = release(home, "b")
+    intact = flip_last_byte(home, second)
+    for _ in range(3):
+        holder.look()
+    assert (bundle_of(holder).version, holder.refused, holder.swaps) == (first, 1, 1)
+    assert "users.lmdb" in holder.why_not
+    (home.bundles / second / "users.lmdb").write_bytes(intact)
+    holder.look()
+    assert (bundle_of(holder).version, holder.refused, holder.why_not) == (second, 1, "")
+
+
+def test_a_plan_that_cannot_be_read_changes_nothing(home: Home, holder: ReleaseHolder):
+    first = release(home, "a")
+    holder.look()
+    good = (home.data / RELEASE).read_bytes()
+    (home.data / RELEASE).write_bytes(b"{")
+    holder.look()
+    holder.look()
+    assert (bundle_of(holder).version, holder.refused) == (first, 1)
+    (home.data / RELEASE).write_bytes(good)
+    holder.look()
+    assert (holder.why_not, holder.swaps) == ("", 1)
+
+
+def test_a_bundle_that_went_missing_is_tried_again_when_it_is_back(home: Home, holder: ReleaseHolder):
+    version = release(home, "a")
+    hidden = home.bundles / "hidden"
+    (home.bundles / version).rename(hidden)
+    holder.look()
+    holder.look()
+    assert (holder.current, holder.refused) == (None, 1)
+    hidden.rename(home.bundles / version)
+    holder.look()
+    assert bundle_of(holder).version == version
+
+
+def test_a_server_that_starts_on_a_corrupt_release_serves_the_one_before(home: Home, holder: ReleaseHolder):
+    first = release(home, "a")
+    flip_last_byte(home, release(home, "b"))
+    holder.look()
+    assert bundle_of(holder).version == first
+    assert "users.lmdb" in holder.why_not
+
+
+def test_rolling_back_is_a_release_like_any_other(home: Home, holder: ReleaseHolder):
+    first = release(home, "a")
+    release(home, "b")
+    holder.look()
+    rollback(home.data, clock=CLOCK)
+    holder.look()
+    assert bundle_of(holder).version == first
+
+
+def test_two_arms_have_two_bundles_and_a_shared_one_is_not_opened_again(home: Home, holder: ReleaseHolder):
+    first = release(home, "a")
+    holder.look()
+    kept = bundle_of(holder)
+    second = make_bundle(home, "b")
+    publish_arms(home.data, [Arm("main", first, 0.5), Arm("canary", second, 0.5)], clock=CLOCK)
+    holder.look()
+    assert holder.current is not None
+    assert holder.current.bundles[first] is kept
+    chosen = {holder.current.choose(f"user{number}")[0] for number in range(100)}
+    assert chosen == {"main", "canary"}
+    assert all(
+        bundle.version == {"main": first, "canary": second}[arm]
+        for arm, bundle in (holder.current.choose(f"user{number}") for number in range(100))
+    )
+    assert holder.current.main_version == first
