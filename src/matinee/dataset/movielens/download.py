@@ -16,7 +16,6 @@ Progress = Callable[[int, int | None], None]
 
 _ATTEMPTS = 3
 _TIMEOUT = httpx.Timeout(30.0, connect=5.0)  # a host that is out of reach fails in seconds
-_CHUNK = 1 << 18
 
 
 def download(url: str, target: Path, progress: Progress | None = None) -> None:
@@ -89,21 +88,21 @@ def _fetch_rest(
         start = have if response.status_code == httpx.codes.PARTIAL_CONTENT else 0
         if start and not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
             part.write_bytes(b"")
-            raise _CutOff(f"the server sent another range of {url} than it was asked for", None)
+            raise _CutOff("the server sent another range than it was asked for", None)
         length = response.headers.get("Content-Length")
         total = start + int(length) if length is not None else None
         with part.open("r+b") as file:
             file.truncate(start)
             file.seek(start)
             try:
-                for chunk in response.iter_raw(_CHUNK):
+                for chunk in response.iter_raw():
                     file.write(chunk)
                     if progress is not None:
                         progress(file.tell(), total)
             except httpx.TransportError as error:
-                raise _CutOff(f"{url} broke off after {file.tell()} of {total} bytes", same) from error
+                raise _CutOff(f"it broke off after {file.tell()} of {total} bytes", same) from error
             if total is not None and file.tell() != total:
-                raise _CutOff(f"{url} has {file.tell()} bytes; {total} were announced", same)
+                raise _CutOff(f"it ended after {file.tell()} of {total} bytes", same)
     return same
 
 
