@@ -19,7 +19,7 @@ HOUR = 3_600_000_000
 actions = st.tuples(
     st.integers(0, 2),  # source
     st.sampled_from(["alien+1979", "amlie+2001", "brazil+1985", "alien", "al"]),
-    st.integers(0, 3),  # few times, so that they tie
+    st.sampled_from([0, 1, 999_999, 1_000_000, 5_000_001]),  # few times, so that they tie
     st.one_of(
         st.tuples(st.integers(0, 1_439), st.none()),
         st.tuples(st.none(), st.sampled_from([0.5, 1.0, 3.5, 5.0, 3.7])),
@@ -144,10 +144,10 @@ def test_minutes_stay_small_however_one_watches():
 def test_a_user_with_ten_items_takes_less_than_400_bytes():
     packed = None
     for n in range(10):
-        item = f"the+usual+movie+{1970 + n}"  # 20 characters, as ids of the stream mostly have
+        item = f"the+longer+title+of+{1970 + n}"  # 24 characters, the mean of a real stream's ids
         start = 1_700_000_000_000_000 + n * 24 * HOUR
         watched = [(10_000_000 + n, item, start + m * 60_000_000, m, None) for m in range(95)]
-        rated = [(10_000_100 + n, item, start + 2 * HOUR, None, 4.0)] if n % 3 == 0 else []
+        rated = [(10_000_100 + n, item, start + 2 * HOUR, None, 4.0)] if n % 5 == 0 else []
         packed = fold(packed, 0, watched + rated, SOURCES)
     assert len(unpack(packed, SOURCES).entries) == 10
     assert len(packed) < 400

@@ -1,8 +1,9 @@
 """What is kept of one user: the latest items, packed; how actions are folded in, and how it is read again.
 
 A packed record is MessagePack: `[format version, [source, position, …], [entry, …]]`, an entry being
-`[item, last time, minutes, rated]` and `rated` nothing or `[twice the rating, µs before the last time, source,
-position]`. Sources are numbers of the store's registry. With 10 items it takes some 350 bytes.
+`[item, last time in whole seconds, µs beyond, minutes, rated]` and `rated` nothing or `[twice the rating, µs before
+the last time, source, position]`. Sources are numbers of the store's registry. With 10 movies watched to the end it
+takes some 370 bytes.
 """
 
 import contextlib
@@ -12,6 +13,7 @@ from typing import NamedTuple, TypeVar
 
 import msgspec
 
+from matinee.core.clock import SECOND
 from matinee.core.errors import Corrupt, MatineeError
 from matinee.core.files import check_format
 from matinee.events.offsets import Source
@@ -59,9 +61,14 @@ class _Rated(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 class _Entry(msgspec.Struct, array_like=True, gc=False):
     item: str
-    last_us: int
+    seconds: int  # of the last time; apart from the µs, since streams mostly have whole seconds
+    micros: int
     minutes: Minutes
     rated: _Rated | None = None
+
+    @property
+    def last_us(self) -> int:
+        return self.seconds * SECOND + self.micros
 
 
 class _Record(msgspec.Struct, array_like=True, gc=False):
@@ -82,7 +89,12 @@ class _Head(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """The beginning of an entry."""
 
     item: str
-    last_us: int
+    seconds: int
+    micros: int
+
+    @property
+    def last_us(self) -> int:
+        return self.seconds * SECOND + self.micros
 
 
 class _Version(msgspec.Struct, array_like=True):
@@ -124,7 +136,9 @@ def fold(packed: bytes | None, source: int, actions: Iterable[Action], sources: 
     for position, item, time_us, minute, rating in actions:
         entry = changed.get(item)
         if entry is None:
-            entry = changed[item] = _take_out(record.entries, packed, item) or _Entry(item, time_us, [])
+            entry = changed[item] = _take_out(record.entries, packed, item) or _Entry(
+                item, *divmod(time_us, SECOND), []
+            )
         if time_us > entry.last_us:
             _move(entry, time_us)
         if minute is not None:
@@ -212,7 +226,7 @@ def _move(entry: _Entry, time_us: int) -> None:
     """Give the entry a later last time, and keep its rating's time where it was."""
     if (rated := entry.rated) is not None:
         entry.rated = _Rated(rated.doubled, rated.before_us + time_us - entry.last_us, rated.source, rated.position)
-    entry.last_us = time_us
+    entry.seconds, entry.micros = divmod(time_us, SECOND)
 
 
 def _rated(entry: _Entry, rating: float, time_us: int, source: int, position: int) -> _Rated:
