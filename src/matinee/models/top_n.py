@@ -13,6 +13,12 @@ from matinee.models.base import Model
 BLOCK_BYTES = 32 * 2**20
 """Scores held at once for each thread; affects speed, not results."""
 
+SPARE = 256
+"""Candidates collected beyond twice those wanted before the worst are dropped; affects speed, not results."""
+
+STRIDE = 32
+"""Scores compared at once; affects speed, not results."""
+
 
 def top_n(
     model: Model,
@@ -81,59 +87,54 @@ def _select(
     best_items: NDArray[np.int32],
     best_scores: NDArray[np.float32],
 ) -> None:
-    """For each row keep a heap with its worst at the root: most items lose against it and cost one comparison."""
+    """For each row collect what exceeds a bar, and raise the bar whenever the collection is full."""
     rows, n_items = scores.shape
     n = best_items.shape[1]
+    room = 2 * n + SPARE
+    kept_items, kept_scores = np.empty(room, dtype=np.int32), np.empty(room, dtype=np.float32)
     excluded_for = np.full(n_items, -1, dtype=np.int64)
     for row in range(rows):
         for entry in range(indptr[row], indptr[row + 1]):
             excluded_for[indices[entry]] = row
-        heap_items, heap_scores = best_items[row], best_scores[row]
-        size = 0
-        bar = np.float32(-np.inf)
-        for i in range(n_items):
-            score = scores[row, i]
-            if score > bar and excluded_for[i] != row:
-                if size < n:
-                    heap_items[size], heap_scores[size] = i, score
-                    size += 1
-                    _sift_up(heap_items, heap_scores, size - 1)
-                else:
-                    heap_items[0], heap_scores[0] = i, score
-                    _sift_down(heap_items, heap_scores, 0, n)
-                if size == n:
-                    bar = heap_scores[0]  # an equal score with a later index loses
-        for end in range(size - 1, 0, -1):  # the worst goes to the end, and so on: best first
-            heap_items[0], heap_items[end] = heap_items[end], heap_items[0]
-            heap_scores[0], heap_scores[end] = heap_scores[end], heap_scores[0]
-            _sift_down(heap_items, heap_scores, 0, end)
-
-
-@njit(cache=True, nogil=True, inline="always")
-def _worse(items: NDArray[np.int32], scores: NDArray[np.float32], a: int, b: int) -> bool:
-    return bool(scores[a] < scores[b] or (scores[a] == scores[b] and items[a] > items[b]))
-
-
-@njit(cache=True, nogil=True)
-def _sift_up(items: NDArray[np.int32], scores: NDArray[np.float32], at: int) -> None:
-    while at > 0:
-        parent = (at - 1) // 2
-        if not _worse(items, scores, at, parent):
-            return
-        items[at], items[parent] = items[parent], items[at]
-        scores[at], scores[parent] = scores[parent], scores[at]
-        at = parent
+        kept, bar = 0, np.float32(-np.inf)
+        for start in range(0, n_items, STRIDE):
+            end = min(start + STRIDE, n_items)
+            above = 0
+            for i in range(start, end):
+                above += scores[row, i] > bar
+            if not above:  # most strides, and cheap to see: the loop above runs in vector registers
+                continue
+            for i in range(start, end):
+                if scores[row, i] > bar and excluded_for[i] != row:
+                    kept_items[kept], kept_scores[kept] = i, scores[row, i]
+                    kept += 1
+                    if kept == room:
+                        bar = _keep_best(kept_items, kept_scores, n)
+                        kept = n
+        if kept > n:
+            _keep_best(kept_items[:kept], kept_scores[:kept], n)
+            kept = n
+        order = np.argsort(-kept_scores[:kept], kind="mergesort")  # stable: equal scores stay in index order
+        for place in range(kept):
+            best_items[row, place] = kept_items[order[place]]
+            best_scores[row, place] = kept_scores[order[place]]
 
 
 @njit(cache=True, nogil=True)
-def _sift_down(items: NDArray[np.int32], scores: NDArray[np.float32], at: int, size: int) -> None:
-    while True:
-        worst = at
-        for child in (2 * at + 1, 2 * at + 2):
-            if child < size and _worse(items, scores, child, worst):
-                worst = child
-        if worst == at:
-            return
-        items[at], items[worst] = items[worst], items[at]
-        scores[at], scores[worst] = scores[worst], scores[at]
-        at = worst
+def _keep_best(items: NDArray[np.int32], scores: NDArray[np.float32], n: int) -> np.float32:
+    """Move the best n to the front, in the order they stand, and return the least of them.
+
+    Of those equal to the least the first stay: they have the lower indices, since all stand in index order.
+    """
+    least = np.partition(scores, scores.size - n)[scores.size - n]
+    ties = n
+    for at in range(scores.size):
+        ties -= scores[at] > least
+    kept = 0
+    for at in range(scores.size):
+        tie = scores[at] == least and ties > 0
+        if scores[at] > least or tie:
+            ties -= tie
+            items[kept], scores[kept] = items[at], scores[at]
+            kept += 1
+    return least
