@@ -124,12 +124,13 @@ def test_it_begins_again_where_the_server_cannot_go_on(server, target, setting):
     assert target.read_bytes() == BODY
 
 
-def test_halves_of_two_different_files_are_never_joined(server, target):
+@pytest.mark.parametrize("new", [BODY[::-1], b"much shorter"], ids=["as long", "shorter"])
+def test_halves_of_two_different_files_are_never_joined(server, target, new):
     faults, url = server
     faults.cut_after = [300_000]
-    faults.new_body = BODY[::-1]
+    faults.new_body = new
     download(url, target)
-    assert target.read_bytes() == BODY[::-1]
+    assert target.read_bytes() == new
 
 
 def test_a_connection_that_always_breaks_is_given_up_and_leaves_nothing(server, target):

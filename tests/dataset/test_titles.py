@@ -1,5 +1,7 @@
 import gzip
 import json
+import re
+import re
 from collections import Counter
 
 import polars as pl
@@ -10,6 +12,8 @@ from hypothesis import strategies as st
 from matinee.core.ids import is_id
 from matinee.dataset.movielens.titles import restore_article, scenario_id, scenario_ids, split_title
 from matinee.dataset.public import load
+from matinee.events.grammar import MOVIE
+from matinee.events.grammar import MOVIE
 
 
 @pytest.mark.parametrize(
@@ -50,6 +54,8 @@ def test_titles_are_split_as_people_write_them(published, title, year):
         ("Seven (a.k.a. Se7en)", 1995, "seven+1995"),
         ("(500) Days of Summer", 2009, "500+days+of+summer+2009"),
         ("Endeavour", None, "endeavour+"),
+        ("千と千尋の神隠し", 2001, "untitled+2001"),
+        ("?!", None, "untitled+"),
     ],
 )
 def test_scenario_ids_look_as_the_service_makes_them(title, year, expected):
@@ -66,12 +72,14 @@ def test_any_catalogue_gets_ids_that_can_be_ids_each_once(titles):
     ids = scenario_ids(items)
     assert list(ids) == items["item"].to_list()
     assert len(set(ids.values())) == len(titles)
-    assert all(is_id(text) for text in ids.values())
+    assert all(is_id(text) and re.fullmatch(MOVIE, text) for text in ids.values())
 
 
 def test_of_two_with_the_same_title_the_first_keeps_the_plain_id():
     items = pl.DataFrame({"item": ["7", "3", "9"], "title": ["Hamlet"] * 3, "year": [1996, 1996, 1990]})
-    assert scenario_ids(items) == {"7": "hamlet+1996", "3": "hamlet+1996-2", "9": "hamlet+1990"}
+    ids = scenario_ids(items)
+    assert ids == {"7": "hamlet+1996", "3": "hamlet_2+1996", "9": "hamlet+1990"}
+    assert all(re.fullmatch(MOVIE, text) for text in ids.values())
 
 
 @given(st.text())

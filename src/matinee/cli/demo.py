@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,13 +15,12 @@ from matinee.core.errors import ConfigurationError, DataUnavailable
 from matinee.core.files import read_json, write_json
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from matinee.dataset.public import PublicDataset
 
 CANDIDATES = ("popularity", "svd", "als")
 MARK_FORMAT = 1
 APPEND = 5_000
+SHOWN_USERS = 30
 
 
 @dataclass
@@ -39,9 +39,7 @@ class Story:
 
 
 def run(
-    data: Annotated[
-        "Path | None", typer.Option("--path", help="Folder with MovieLens 100K, if you have it.")
-    ] = None,
+    data: Annotated[Path | None, typer.Option("--path", help="Folder with MovieLens 100K, if you have it.")] = None,
     port: Annotated[int | None, typer.Option(help="Port of the service on 127.0.0.1.")] = None,
     seconds: Annotated[float | None, typer.Option(help="End by itself after so many seconds of serving.")] = None,
     made_up: Annotated[
@@ -70,7 +68,7 @@ def run(
         running.wait(seconds)
 
 
-def _prepare(context: Context, data: "Path | None", story: Story, progress: Bars, *, made_up: bool) -> None:
+def _prepare(context: Context, data: Path | None, story: Story, progress: Bars, *, made_up: bool) -> None:
     mark = context.home.data / "demo.json"
     try:
         done = read_json(mark, format_version=MARK_FORMAT)
@@ -100,9 +98,7 @@ def _require_empty(context: Context) -> None:
         )
 
 
-def _obtain(
-    context: Context, data: "Path | None", story: Story, progress: Bars, *, made_up: bool
-) -> "PublicDataset":
+def _obtain(context: Context, data: Path | None, story: Story, progress: Bars, *, made_up: bool) -> "PublicDataset":
     from matinee.cli.made_up import make_up  # noqa: PLC0415
     from matinee.dataset.public import load  # noqa: PLC0415
 
@@ -123,11 +119,25 @@ def _obtain(
                 raise
             people.print(f"[yellow]{error}[/]\nA small made-up catalogue takes its place.", soft_wrap=True)
             dataset = make_up()
-    story.facts |= {"dataset": dataset.name, "origin": dataset.origin}
+    story.facts |= {"dataset": dataset.name, "origin": dataset.origin, "users": _shown_users(dataset)}
     return dataset
 
 
-def _replay(context: Context, dataset: "PublicDataset", done: dict[str, Any], mark: "Path", progress: Bars) -> None:
+def _shown_users(dataset: "PublicDataset") -> list[str]:
+    """People to ask for: those who gave five stars most often among people with a middling number of ratings."""
+    import polars as pl  # noqa: PLC0415
+
+    return (
+        dataset.ratings.group_by("user")
+        .agg(pl.len().alias("ratings"), (pl.col("rating") == 5).sum().alias("five_stars"))
+        .filter(pl.col("ratings").is_between(30, 80))
+        .sort("five_stars", "user", descending=[True, False])
+        .head(SHOWN_USERS)["user"]
+        .to_list()
+    )
+
+
+def _replay(context: Context, dataset: "PublicDataset", done: dict[str, Any], mark: Path, progress: Bars) -> None:
     """Append the ratings as the service's own lines, in order of time; goes on where an earlier start ended."""
     from matinee.cli.demo_lines import as_stream  # noqa: PLC0415
 

@@ -18,9 +18,7 @@ class Stream:
 
 def as_stream(dataset: PublicDataset) -> Stream:
     """Each rating as a line `<time>,<user>,GET /rate/<movie>=<stars>`, movies named as the service names them."""
-    described = dataset.items.select("item", "title", "year")
-    ids = scenario_ids((title, year) for _, title, year in described.iter_rows())
-    names = dict(zip(described["item"], ids, strict=True))
+    names = scenario_ids(dataset.items)
     lines = (
         dataset.ratings.sort("time", maintain_order=True)
         .with_columns(pl.col("item").replace_strict(names))

@@ -19,7 +19,7 @@ from matinee.core.errors import ConfigurationError, StoreUnavailable
 if TYPE_CHECKING:
     from matinee.cli.demo import Story
 
-REQUESTS = 60
+REQUESTS = 70
 READY_SECONDS = 30.0
 STOP_SECONDS = 15.0
 
@@ -113,7 +113,7 @@ def _ask(base: str, story: "Story") -> None:
     took, answers = [], {}
     with httpx.Client(base_url=base, timeout=1.0) as client:
         for number in range(REQUESTS):
-            user = users[number % len(users)] if number % 10 else "a-stranger"
+            user = users[number % len(users)] if number < 2 * len(users) else "a-stranger"
             started = time.perf_counter()
             response = client.get(f"/recommend/{user}").raise_for_status()
             took.append((time.perf_counter() - started) * 1e3)

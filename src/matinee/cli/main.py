@@ -6,7 +6,20 @@ import sys
 import typer
 
 from matinee import __version__
-from matinee.cli import demo, history, importing, ingest, lake, lines, recommend, release, serve, trace, train
+from matinee.cli import (
+    demo,
+    history,
+    importing,
+    ingest,
+    lake,
+    lines,
+    recommend,
+    release,
+    serve,
+    settings,
+    trace,
+    train,
+)
 from matinee.cli.output import complain
 from matinee.core.errors import MatineeError, RetryableError
 
@@ -26,6 +39,7 @@ app.command("serve")(serve.run)
 app.command("recommend")(recommend.run)
 app.command("trace")(trace.run)
 app.command("read")(lines.run)
+app.command("settings")(settings.run)
 app.add_typer(history.app, name="history")
 app.add_typer(lake.app, name="lake")
 app.add_typer(release.app, name="release")

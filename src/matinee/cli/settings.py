@@ -49,9 +49,9 @@ def as_markdown() -> str:
     rows = "\n".join(f"| `{name}` | `{value}` | {meaning} |" for name, value, meaning in describe(defaults))
     return (
         "# Settings\n\n"
-        f"Set them in `{CONFIG_FILE}` in the working folder (`serving.port` is `port` in the table `[serving]`), or\n"
-        "by environment variables, which win: `MATINEE_HOME`, `MATINEE_SERVING__PORT`. `{data}`, `{logs}` and `{run}`\n"
-        "in a URL stand for the home's three roots. `matinee settings` shows what holds now; this page is what\n"
-        "`matinee settings --markdown` prints.\n\n"
+        f"Set them in `{CONFIG_FILE}` in the working folder (`serving.port` is `port` in the table `[serving]`),\n"
+        "or by environment variables, which win: `MATINEE_HOME`, `MATINEE_SERVING__PORT`. `{data}`, `{logs}` and\n"
+        "`{run}` in a URL stand for the home's three roots. `matinee settings` shows what holds now; this page is\n"
+        "what `matinee settings --markdown` prints.\n\n"
         f"| setting | default | meaning |\n| --- | --- | --- |\n{rows}\n"
     )

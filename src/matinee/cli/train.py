@@ -4,11 +4,12 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich import box
 from rich.table import Table
 
 from matinee.cli.context import Context, HomeOption, JsonOption, open_context
 from matinee.cli.output import bars, emit, people
-from matinee.core.errors import ConfigurationError
+from matinee.core.errors import ConfigurationError, GateRefused
 
 if TYPE_CHECKING:
     from matinee.training.run import RunReport
@@ -47,7 +48,13 @@ def run(
         for found in report.quality.checks:
             if found.verdict != "ok":
                 people.print(f"[yellow]data: {found.name}[/]  {found.message}")
-    report.raise_if_refused()
+    try:
+        report.raise_if_refused()
+    except GateRefused as error:
+        if not as_json:
+            raise
+        emit({**describe(report, published=False), "error": str(error), "remedy": error.remedy})
+        raise typer.Exit(1) from error
     if publish:
         release(context, report)
     if as_json:
@@ -114,28 +121,17 @@ def release(context: Context, report: "RunReport") -> None:
 
 def candidates_table(document: dict[str, Any]) -> Table:
     """The candidates with their figures and the gate's verdicts, from what `describe` gives."""
-    table = Table(title="Candidates on the part held out (nDCG, recall: full catalogue)")
-    for name in (
-        "model",
-        "RMSE",
-        "MAE",
-        "nDCG@10",
-        "recall@10",
-        "coverage",
-        "fit",
-        "gate: ranking",
-        "gate: rating",
-    ):
-        table.add_column(name, justify="left" if "gate" in name or name == "model" else "right")
+    table = Table(title="Candidates on the part held out; lists of 10 from the full catalogue", box=box.SIMPLE)
+    for name in ("model", "RMSE", "MAE", "nDCG", "recall", "cover", "fit s", "ranks", "rates"):
+        left = name in {"model", "ranks", "rates"}
+        table.add_column(name, justify="left" if left else "right", no_wrap=True)
     for name, candidate in document["candidates"].items():
         metrics, gate = candidate["metrics"], candidate["gate"]
+        figures = (metrics.get(key) for key in ("rmse", "mae", "ndcg", "recall", "coverage"))
         table.add_row(
             f"[bold]{name}[/]" if name == document["model"] else name,
-            *(
-                f"{metrics[key]:.3f}" if key in metrics else ""
-                for key in ("rmse", "mae", "ndcg", "recall", "coverage")
-            ),
-            f"{candidate['fit_seconds']:.2f} s",
+            *("" if figure is None else f"{figure:.3f}" for figure in figures),
+            f"{candidate['fit_seconds']:.1f}",
             _colour(gate["ranking"]) if gate else "yardstick",
             _colour(gate["rating"]) if gate else "",
         )
@@ -143,7 +139,8 @@ def candidates_table(document: dict[str, Any]) -> Table:
 
 
 def _colour(verdict: str) -> str:
-    return {"passed": "[green]passed[/]", "refused": "[red]refused[/]"}.get(verdict, f"[dim]{verdict}[/]")
+    shown = {"passed": "[green]passed[/]", "refused": "[red]refused[/]", "not applicable": ""}
+    return shown.get(verdict, f"[dim]{verdict}[/]")
 
 
 def describe(report: "RunReport", *, published: bool) -> dict[str, Any]:
