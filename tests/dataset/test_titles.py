@@ -1,7 +1,6 @@
 import gzip
 import json
 import re
-import re
 from collections import Counter
 
 import polars as pl
@@ -12,7 +11,6 @@ from hypothesis import strategies as st
 from matinee.core.ids import is_id
 from matinee.dataset.movielens.titles import restore_article, scenario_id, scenario_ids, split_title
 from matinee.dataset.public import load
-from matinee.events.grammar import MOVIE
 from matinee.events.grammar import MOVIE
 
 
