@@ -2,13 +2,12 @@
 
 import json
 import os
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 
 import polars as pl
 
-from matinee.core.clock import DAY, SystemClock
+from matinee.core.clock import DAY
 from matinee.events.offsets import Source
 from matinee.lake.lake import Lake
 from matinee.lake.schemas import BATCHES, EVENTS, INGEST_TABLES, QUARANTINE, RECEIVED, SERVED, TableSchema
@@ -78,7 +77,7 @@ def assert_exactly_once(lake: Lake, end: int, source: Source = SOURCE, *, counte
 
 def age(folder: Path, days: int) -> None:
     """Make a table look as if all that happened to it had happened `days` days earlier."""
-    before_us = SystemClock().now_us() - days * DAY
+    before = {file: file.stat().st_mtime - days * 86_400 for file in folder.rglob("*")}
     for entry in (folder / "_delta_log").glob("*.json"):
         actions = [json.loads(line) for line in entry.read_text().splitlines()]
         for action in actions:
@@ -87,5 +86,5 @@ def age(folder: Path, days: int) -> None:
                     if name in field:
                         field[name] -= days * DAY // 1_000
         entry.write_text("\n".join(json.dumps(action) for action in actions))
-    for file in folder.rglob("*"):
-        os.utime(file, (time.time() - days * 86_400, before_us / 1_000_000))
+    for file, seconds in before.items():
+        os.utime(file, (seconds, seconds))

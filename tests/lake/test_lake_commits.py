@@ -187,6 +187,11 @@ def test_a_position_outside_the_batch_is_refused(lake: Lake, position: int | Non
         lake.commit(SOURCE, {"events": frame}, start=0, end=10)
 
 
+def test_a_position_that_comes_twice_is_refused(lake: Lake):
+    with pytest.raises(InvalidInput, match="table events, column position: expected each once"):
+        lake.commit(SOURCE, {"events": rows(EVENTS, [4, 0, 4])}, start=0, end=10)
+
+
 def test_a_bad_frame_stops_the_batch_before_any_table_is_written(lake: Lake):
     bad = rows(RECEIVED, [1]).with_columns(pl.lit("200").alias("status"))
     with pytest.raises(InvalidInput, match="table received, column status: expected Int32, found String"):

@@ -28,10 +28,6 @@ def report_of(reports: list[Maintained], table: str) -> Maintained:
     return next(report for report in reports if report.table == table)
 
 
-def files(lake: Lake, table: str) -> set[Path]:
-    return set((lake.folder / table).rglob("*.parquet")) - set((lake.folder / table / "_delta_log").iterdir())
-
-
 def test_compaction_joins_files_and_keeps_rows_and_offsets(lake: Lake):
     end = fill(lake, 6)
     reports = maintain(lake, retention_days=None, keep_versions_days=7)
@@ -127,14 +123,19 @@ def test_a_protected_version_outlives_many_rounds(lake: Lake):
 def test_versions_stay_for_as_many_days_as_asked(lake: Lake):
     end = fill(lake, 3)
     version = lake.versions()["events"]
-    maintain(lake, retention_days=None, keep_versions_days=30)  # joins the files of that version
-    for name in TABLES:
-        age(lake.folder / name, 20)
-    for _ in range(2):
+    age(lake.folder / "events", 60)
+    compact(lake, "events")
+    age(lake.folder / "events", 20)  # files written 80 days ago, replaced 20 days ago
+    for _ in range(2):  # in the second round only the checkpoint of the first can tell when they were replaced
         end = fill(lake, 2, start=end)
         reports = maintain(lake, retention_days=None, keep_versions_days=30)
         assert report_of(reports, "events").files_removed == 0
-    assert lake.read("events", version).collect().height == 6
+    compacted = version + 1
+    assert lake.read("events", compacted).collect().height == 6
+    age(lake.folder / "events", 20)
+    reports = maintain(lake, retention_days=None, keep_versions_days=15)
+    assert report_of(reports, "events").files_removed == 3
+    assert_exactly_once(lake, end)
 
 
 def test_a_version_that_is_lost_is_told(lake: Lake):

@@ -38,6 +38,8 @@ def _check_positions(schema: TableSchema, frame: pl.DataFrame | None, start: int
     inside = frame["position"].is_between(start, end, closed="left")
     if frame["position"].null_count() or not inside.all():
         raise InvalidInput(f"table {schema.name}, column position: expected {start} to {end - 1}, found others")
+    if frame["position"].n_unique() < len(frame):
+        raise InvalidInput(f"table {schema.name}, column position: expected each once, found one twice")
 
 
 def check_fence(name: str, source: Source, committed: int, start: int, end: int, *, has_rows: bool) -> None:

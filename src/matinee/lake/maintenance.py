@@ -45,7 +45,8 @@ def maintain(
     """Do all that is due to every table. May run beside a writer; each step gives way to it and tries again.
 
     Args:
-        lake: the lake.
+        lake: the lake. While a step changes a table, other changes through the same object wait; a writer that
+            must not wait has a `Lake` of its own.
         retention_days: whole days (of UTC, by event time) older than this are deleted; none if not given.
             Untimed rows stay.
         keep_versions_days: days for which every version stays readable.
