@@ -47,8 +47,8 @@ bench: $(VENV)/.developer  ## The benchmarks (DATA=folder with the real data set
 	$(BIN)/python benchmarks/svd.py --path $(DATA)/ml-1m
 	$(BIN)/python benchmarks/serving.py
 
-docs: $(VENV)/.developer  ## Check that every command in the documentation runs
-	$(BIN)/python -m pytest tests/docs
+docs: $(VENV)/.developer  ## Check that the commands and figures in the documentation are true
+	$(BIN)/python -m pytest tests/cli
 
 clean:  ## Remove the virtual environment and caches (never .matinee)
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -5,11 +5,13 @@ something popular. So there is structure to be learnt, and anybody can see wheth
 """
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 from matinee.dataset.public import PublicDataset
+from matinee.lake.schemas import ITEMS, USERS, TableSchema
 
 GENRES = {
     "Adventure": ("Expedition", "Island", "River", "Summit", "Caravan"),
@@ -48,7 +50,7 @@ def make_up(seed: int = 0) -> PublicDataset:
         .with_columns(pl.col("rating").cast(pl.Float32), pl.col("time").cast(pl.Datetime("us", "UTC")))
         .sort("time", maintain_order=True)
     )
-    users = pl.DataFrame({"user": [str(user) for user in range(1, N_USERS + 1)]})
+    users = _in_full({"user": [str(user) for user in range(1, N_USERS + 1)]}, USERS)
     return PublicDataset(
         name="made-up", ratings=ratings, items=items, users=users, timed=True,
         content_hash=f"made-up-{seed}", origin="made up here",
@@ -62,11 +64,17 @@ def _catalogue(random: np.random.Generator) -> pl.DataFrame:
         for noun in nouns
         for adjective in ADJECTIVES
     ]
-    return pl.DataFrame(
-        {
-            "item": [str(number) for number in range(1, len(titles) + 1)],
-            "title": [title for title, _ in titles],
-            "genres": [[genre] for _, genre in titles],
-            "year": random.integers(1960, 2025, len(titles)).astype(np.int32),
-        }
-    )
+    described = {
+        "item": [str(number) for number in range(1, len(titles) + 1)],
+        "title": [title for title, _ in titles],
+        "genres": [[genre] for _, genre in titles],
+        "year": random.integers(1960, 2025, len(titles)).tolist(),
+    }
+    return _in_full(described, ITEMS)
+
+
+def _in_full(columns: dict[str, list[Any]], table: TableSchema) -> pl.DataFrame:
+    """The rows with all columns of a table of the lake; what is not known is null."""
+    rows = len(next(iter(columns.values())))
+    schema = {name: dtype for name, dtype in table.columns.items() if name not in table.filled}
+    return pl.DataFrame({name: columns.get(name, [None] * rows) for name in schema}, schema_overrides=schema)

@@ -70,7 +70,9 @@ def _show(served: dict[str, Any], manifest: Manifest | None, note: str) -> None:
     people.print("[bold]The data[/]")
     people.print(f"  [dim]{'content hash':>14}[/]  {manifest.content_hash}")
     for table, version in manifest.lake_versions.items():
-        people.print(f"  [dim]{table:>14}[/]  lake version {version}, {manifest.row_counts.get(table, 0):,} rows")
+        people.print(f"  [dim]{table:>14}[/]  lake version {version}")
+    for what, rows in manifest.row_counts.items():
+        people.print(f"  [dim]{what:>14}[/]  {rows:,}")
     for end in manifest.offsets:
         people.print(
             f"  [dim]{'read up to':>14}[/]  {end.end:,} of {end.generation}/{end.partition}", soft_wrap=True

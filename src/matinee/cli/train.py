@@ -121,11 +121,16 @@ def release(context: Context, report: "RunReport") -> None:
 
 def candidates_table(document: dict[str, Any]) -> Table:
     """The candidates with their figures and the gate's verdicts, from what `describe` gives."""
-    table = Table(title="Candidates on the part held out; lists of 10 from the full catalogue", box=box.SIMPLE)
+    table = Table(
+        title="Candidates on the part held out; lists of 10 from the full catalogue",
+        box=box.SIMPLE,
+        padding=(0, 1, 0, 0),
+    )
     for name in ("model", "RMSE", "MAE", "nDCG", "recall", "cover", "fit s", "ranks", "rates"):
         left = name in {"model", "ranks", "rates"}
         table.add_column(name, justify="left" if left else "right", no_wrap=True)
-    for name, candidate in document["candidates"].items():
+    ascending = sorted(document["candidates"].items(), key=lambda pair: pair[1]["metrics"]["ndcg"])
+    for name, candidate in ascending:
         metrics, gate = candidate["metrics"], candidate["gate"]
         figures = (metrics.get(key) for key in ("rmse", "mae", "ndcg", "recall", "coverage"))
         table.add_row(
