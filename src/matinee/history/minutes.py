@@ -24,6 +24,8 @@ def add_minute(minutes: Minutes, minute: int) -> Minutes:
 
 def count_minutes(minutes: Minutes) -> int:
     """How many distinct minutes are in the set."""
+    if not minutes:
+        return 0
     if isinstance(minutes, bytes):
         return int.from_bytes(minutes, "little").bit_count()
     return sum(minutes[1::2]) - sum(minutes[::2]) + len(minutes) // 2

@@ -4,9 +4,9 @@ Pure and synchronous. All files, clocks and counters are the caller's.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from enum import StrEnum
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -42,8 +42,7 @@ class Part(StrEnum):
     SEGMENT = "segment"
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True, gc=False):
     """What one user is shown."""
 
     items: tuple[str, ...]
@@ -55,8 +54,7 @@ class Answer:
     model_version: str
 
 
-@dataclass(frozen=True, slots=True)
-class Budget:
+class Budget(msgspec.Struct, frozen=True):
     """The time that an answer may take, counted from the request's arrival."""
 
     clock: Clock
@@ -107,30 +105,28 @@ def answer(
     return Answer(tuple([ids[i] for i in index.tolist()]), (), Step.POPULAR, arm, bundle.version)
 
 
-@dataclass(frozen=True, slots=True)
-class _View:
+class _View(msgspec.Struct, frozen=True):
     """All that is known when the choice is made."""
 
     bundle: Bundle
     n: int
     entry: UserEntry | None
     lately: UserHistory | None
-    lately_index: NDArray[np.int32]
-    """Aligned with the history's entries; -1 where the bundle does not know the item."""
+    lately_index: list[int | None]
+    """Aligned with the history's entries; nothing where the bundle does not know the item."""
     seen: NDArray[np.bool_]
     """Shape (n_items,): what the bundle or the history says was seen."""
 
 
 _Ranked = tuple[NDArray[np.int32], NDArray[np.float32] | None]
 _Chain = Iterator[tuple[Step, Part, Callable[[_View], _Ranked | None]]]
-_NOTHING = np.empty(0, dtype=np.int32)
 
 
 def _look(user: str, n: int, bundle: Bundle, history: ReadHistory, budget: Budget, without: DoneWithout) -> _View:
     seen = np.zeros(len(bundle.items), dtype=np.bool_)
     entry: UserEntry | None = None
     lately: UserHistory | None = None
-    lately_index = _NOTHING
+    lately_index: list[int | None] = []
     try:
         entry = bundle.user(user)
         if entry is not None:
@@ -144,17 +140,14 @@ def _look(user: str, n: int, bundle: Bundle, history: ReadHistory, budget: Budge
     try:
         lately = history(user)
         if lately is not None:
-            lately_index = _indices(lately, bundle)
-            seen[lately_index[lately_index >= 0]] = True
+            lately_index = [bundle.item_index(done.item) for done in lately.entries]
+            for index in lately_index:
+                if index is not None:
+                    seen[index] = True
     except Exception as error:  # noqa: BLE001 - a broken history is as good as none
         lately = None
         without(Part.HISTORY, error)
     return _View(bundle, n, entry, lately, lately_index, seen)
-
-
-def _indices(lately: UserHistory, bundle: Bundle) -> NDArray[np.int32]:
-    found = [bundle.item_index(entry.item) for entry in lately.entries]
-    return np.array([-1 if index is None else index for index in found], dtype=np.int32)
 
 
 def _chain(view: _View, budget: Budget, without: DoneWithout) -> _Chain:
@@ -186,21 +179,16 @@ def _folded_in(view: _View) -> _Ranked | None:
     fold_in, lately = view.bundle.fold_in, view.lately
     if fold_in is None or lately is None:
         return None
-    known = view.lately_index >= 0
-    index = view.lately_index[known]
-    rating = np.array([np.nan if e.rating is None else e.rating for e in lately.entries], dtype=np.float32)[known]
-    weight = confidence(rating, _watched(view, known, index), fold_in.positive_rating)
+    known = [(i, done) for i, done in zip(view.lately_index, lately.entries, strict=True) if i is not None]
+    index = np.array([i for i, _ in known], dtype=np.int32)
+    rating = np.array([np.nan if done.rating is None else done.rating for _, done in known], dtype=np.float32)
+    # The share of each item's minutes that was seen, NaN where none was.
+    minutes = np.array([done.minutes_seen or np.nan for _, done in known], dtype=np.float32)
+    watched = minutes / np.maximum(view.bundle.item_minutes[index], np.float32(1))
+    weight = confidence(rating, watched, fold_in.positive_rating)
     if not (weight > 0).any():
         return None
     return _best(fold_in.scores(index, weight), view.seen, view.n)
-
-
-def _watched(view: _View, known: NDArray[np.bool_], index: NDArray[np.int32]) -> NDArray[np.float32]:
-    """The share of each item's minutes that was seen, NaN where none was."""
-    entries = () if view.lately is None else view.lately.entries
-    minutes = np.array([entry.minutes_seen for entry in entries], dtype=np.float32)[known]
-    length = np.maximum(view.bundle.item_minutes[index], np.float32(1))
-    return np.where(minutes > 0, minutes / length, np.float32(np.nan)).astype(np.float32)
 
 
 def _popular_in_segment(view: _View) -> _Ranked | None:

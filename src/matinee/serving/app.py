@@ -116,7 +116,7 @@ class RecommenderApp(Starlette):
             return
         body = ",".join(chosen.items).encode()
         self.service.counters.responses[200] += 1
-        headers = _headers(arrival.request_id, chosen.model_version, chosen.step.value)
+        headers = _headers(arrival.request_id, chosen.model_version, chosen.step)
         headers += (b"content-type", _TEXT), (b"content-length", b"%d" % len(body)), (b"cache-control", b"no-store")
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body if method == "GET" else b""})

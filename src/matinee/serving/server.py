@@ -1,6 +1,7 @@
 """`serve`: one Granian worker in this process, from start to a graceful end."""
 
 import asyncio
+import gc
 import os
 import resource
 import signal
@@ -55,12 +56,15 @@ def serve(settings: Settings, home: Home, *, clock: Clock | None = None) -> None
     sys.setswitchinterval(SWITCH_SECONDS)
     try:
         app = create_app(settings, home, clock or SystemClock())
-        asyncio.run(_run(app, settings.serving.host, port))
+        gc.collect()
+        gc.freeze()  # what start-up made stays for good: no collection need walk through it again
+        asyncio.run(run_app(app, settings.serving.host, port))
     finally:
         sys.setswitchinterval(before)
 
 
-async def _run(app: object, host: str, port: int) -> None:
+async def run_app(app: object, host: str, port: int) -> None:
+    """Answer with one Granian worker in this event loop until SIGTERM or SIGINT; otherwise as `serve`."""
     server = Server(
         app,
         address=host,

@@ -133,7 +133,7 @@ def _served(user: str, chosen: Answer, arrival: Arrival, took: float) -> Served:
         items=chosen.items,
         model_version=chosen.model_version,
         arm=chosen.arm,
-        step=chosen.step.value,
+        step=chosen.step,
         latency_ms=took * 1e3,
         scores=chosen.scores,
     )
