@@ -1,4 +1,4 @@
-"""The two processes of the kill test: `produce FOLDER` appends lines, `kill FOLDER TIMES SEED` starts and kills ingest.
+"""The two processes of the kill test: `produce FOLDER` appends lines, `kill FOLDER TIMES SEED` kills ingest.
 
 A killed ingest is a fork of a process that has imported everything and used none of it, so that a start costs some
 milliseconds. Polars and Delta start their threads when first used: only in the fork.
@@ -61,7 +61,8 @@ def stream(seed):
 def produce(folder):
     home = Home(folder)
     lines = stream(seed=1)
-    with open_log(home.resolve(SETTINGS.log.url), SystemClock()) as log, (folder / "acknowledged").open("a") as told:
+    log = open_log(home.resolve(SETTINGS.log.url), SystemClock())
+    with log, (folder / "acknowledged").open("a") as told:
         while not (folder / STOP).exists():
             batch = [next(lines) for _ in range(25)]
             last = log.append([text.encode() for text, _ in batch])
@@ -86,10 +87,10 @@ def kill(folder, times, seed):
         os.close(told)
         # One in four dies while it starts, the others after some turns of the loop: however slow the machine is,
         # kills then fall into all that ingest does, and it gets on between them.
-        for _ in range(chance.choice([0, chance.randrange(30), chance.randrange(60), chance.randrange(90)])):
+        for _ in range(chance.choice([0, chance.randrange(15), chance.randrange(30), chance.randrange(45)])):
             if not os.read(heard, 1):
                 break
-        time.sleep(chance.uniform(0, 0.1))
+        time.sleep(chance.uniform(0, 0.08))
         os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
         os.close(heard)

@@ -1,6 +1,7 @@
 """The duplicate window after a restart, from what the lake holds."""
 
 import polars as pl
+from deltalake import DeltaTable
 
 from matinee.core.clock import DAY
 from matinee.events.offsets import Source
@@ -25,20 +26,20 @@ def open_window(lake: Lake, source: Source, start: int) -> DuplicateWindow:
     """
     if start == 0:
         return DuplicateWindow()
-    latest = _latest_us(lake, source, start)
+    tables = [lake.table(table.name) for table in (EVENTS, RECEIVED, SERVED)]
+    latest = _latest_us(tables, source, start, lake.clock.now_us())
     if latest is None:
         return DuplicateWindow()
-    rows = _read(lake, source, start, latest - WINDOW_US).select("dedup_key", pl.col("time").to_physical())
+    rows = _read(tables, source, start, latest - WINDOW_US).select("dedup_key", pl.col("time").to_physical())
     with store_errors("reading recent records"):
         frame = rows.collect()
     return DuplicateWindow(zip(frame["dedup_key"].to_list(), frame["time"].to_list(), strict=True))
 
 
-def _latest_us(lake: Lake, source: Source, start: int) -> int | None:
+def _latest_us(tables: list[DeltaTable], source: Source, start: int, now_us: int) -> int | None:
     """The latest event time of the source below position `start`."""
-    now_us = lake.clock.now_us()
     for since_us in (*(now_us - days * DAY for days in _LOOK_BACK_DAYS), 0):
-        rows = _read(lake, source, start, since_us).select(pl.col("time").to_physical().max())
+        rows = _read(tables, source, start, since_us).select(pl.col("time").to_physical().max())
         with store_errors("looking for the latest record"):
             latest: int | None = rows.collect().item()
         if latest is not None:
@@ -46,7 +47,7 @@ def _latest_us(lake: Lake, source: Source, start: int) -> int | None:
     return None
 
 
-def _read(lake: Lake, source: Source, start: int, since_us: int) -> pl.LazyFrame:
+def _read(tables: list[DeltaTable], source: Source, start: int, since_us: int) -> pl.LazyFrame:
     since = pl.lit(since_us, dtype=pl.Int64).cast(TIME)
     wanted = (
         (pl.col(DATE) >= since.dt.date())
@@ -55,7 +56,4 @@ def _read(lake: Lake, source: Source, start: int, since_us: int) -> pl.LazyFrame
         & (pl.col("partition") == source.partition)
         & (pl.col("position") < start)
     )
-    columns = ["dedup_key", "time"]
-    return pl.concat(
-        [lake.read(table.name, columns=columns, predicate=wanted) for table in (EVENTS, RECEIVED, SERVED)]
-    )
+    return pl.concat([pl.scan_delta(table).filter(wanted).select("dedup_key", "time") for table in tables])
