@@ -126,7 +126,7 @@ def _keep_best(items: NDArray[np.int32], scores: NDArray[np.float32], n: int) ->
 
     Of those equal to the least the first stay: they have the lower indices, since all stand in index order.
     """
-    least = np.partition(scores, scores.size - n)[scores.size - n]
+    least: np.float32 = np.partition(scores, scores.size - n)[scores.size - n]
     ties = n
     for at in range(scores.size):
         ties -= scores[at] > least
