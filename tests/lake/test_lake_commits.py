@@ -11,13 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from lake_frames import SOURCE, assert_exactly_once, batch, rows
+from lake_frames import NOON, SOURCE, assert_exactly_once, batch, rows
 
-from matinee.core.clock import ManualClock, SystemClock
+from matinee.core.clock import DAY, ManualClock, SystemClock
 from matinee.core.errors import Fenced, InvalidInput, StoreUnavailable
 from matinee.events.offsets import Source
+from matinee.events.schema import TIME
 from matinee.lake.lake import Lake
-from matinee.lake.schemas import EVENTS, INGEST_TABLES, RECEIVED, TABLES
+from matinee.lake.schemas import BY_MONTH_AFTER_DAYS, EVENTS, INGEST_TABLES, RECEIVED, TABLES
 from matinee.lake.writer import MAX_TRIES
 
 
@@ -202,3 +203,18 @@ def test_a_bad_frame_stops_the_batch_before_any_table_is_written(lake: Lake):
 def test_tables_that_ingest_does_not_write_are_refused(lake: Lake):
     with pytest.raises(InvalidInput, match="does not write table 'items'"):
         lake.commit(SOURCE, {"items": pl.DataFrame()}, start=0, end=1)
+
+
+def test_what_is_long_past_when_it_comes_is_kept_by_months_never_before_its_day(lake: Lake):
+    happened = pl.Series("time", [NOON, NOON + 1, NOON + 40 * DAY]).cast(TIME)
+    for generation, late_us in (("prompt", 0), ("late", 1)):
+        received = pl.Series("received_at", [NOON + 1 + BY_MONTH_AFTER_DAYS * DAY + late_us] * 3).cast(TIME)
+        frame = rows(EVENTS, [0, 1, 2]).with_columns(happened, received)
+        lake.commit(Source(generation, 0), {"events": frame}, start=0, end=3)
+    found = {
+        generation: part.sort("position")
+        for (generation,), part in lake.read("events").collect().group_by("generation")
+    }
+    # Received 62 days after the second of the first two, which happened a microsecond apart.
+    assert [str(date) for date in found["prompt"]["date"]] == ["2024-03-31", "2024-03-01", "2024-04-10"]
+    assert [str(date) for date in found["late"]["date"]] == ["2024-03-31", "2024-03-31", "2024-04-10"]

@@ -119,14 +119,16 @@ def _days(events: pl.LazyFrame, last: date) -> list[Counter[float | None]]:
     """Events by rating (None: watching) of each day before `last`, oldest first, from the first day with any."""
     start = last - timedelta(days=RECENT_DAYS + EARLIER_DAYS)
     counted = (
-        events.filter(pl.col("date").is_between(start, last, closed="left"))
-        .group_by("date", "rating")
+        events.filter(pl.col("date") >= start)  # opens few files: a partition's date is never before its rows' days
+        .with_columns(pl.col("time").dt.date().alias("day"))
+        .filter(pl.col("day").is_between(start, last, closed="left"))
+        .group_by("day", "rating")
         .len()
         .collect(engine="streaming")
     )
     if counted.is_empty():
         return []
-    oldest: date = counted["date"].min()  # type: ignore[assignment]  # a column of dates
+    oldest: date = counted["day"].min()  # type: ignore[assignment]  # a column of dates
     days: list[Counter[float | None]] = [Counter() for _ in range((last - oldest).days)]
     for day, rating, rows in counted.iter_rows():
         days[(day - oldest).days][rating] += rows

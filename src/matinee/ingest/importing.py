@@ -37,7 +37,7 @@ from matinee.ingest.window import open_window
 from matinee.lake.lake import Lake
 from matinee.lake.storage import store_errors
 
-CHUNK_ROWS = 200_000
+CHUNK_ROWS = 500_000
 """Rows read, classified and committed at a time. Affects speed and memory, and no result."""
 
 _log = get_logger(__name__)

@@ -15,6 +15,8 @@ from matinee.events.schema import TIME
 
 LAKE_FORMAT = 1
 DATE = "date"
+BY_MONTH_AFTER_DAYS = 62
+"""What was received so long after it happened is kept by months."""
 
 Columns = Mapping[str, pl.DataType | type[pl.DataType]]
 
@@ -39,7 +41,8 @@ class TableSchema:
     """What a table holds and how.
 
     `filled` columns are set by the lake on every write and may be missing in the frame. `dated_by` is the
-    column whose UTC day is the partition `date`; rows where it is null stay in the partition of no date.
+    column whose UTC day is the partition `date` (its month, for what came late: see `_date`); rows where it is null
+    stay in the partition of no date.
     `key` is the column that an upsert merges by.
     """
 
@@ -236,4 +239,18 @@ def ingest_frame(table: TableSchema, frame: pl.DataFrame, source: Source, now_us
     if table.dated_by not in filled.columns or filled.schema[table.dated_by] != TIME:
         found = str(filled.schema.get(table.dated_by, "no such column"))
         raise _mismatch(table, table.dated_by, str(TIME), found)
-    return check_frame(table, filled.with_columns(pl.col(table.dated_by).dt.date().alias(DATE)))
+    return check_frame(table, filled.with_columns(_date(table.dated_by, filled.columns).alias(DATE)))
+
+
+def _date(dated_by: str, columns: list[str]) -> pl.Expr:
+    """The partition: the UTC day, or the month's last day for what was long past when it was received.
+
+    An import of old data would else make thousands of tiny files in each commit (7,000 days of MovieLens 20M:
+    measured at 24 s a commit, against 1 s by months). A date is never before the row's own day, so what looks for
+    `date >= day`, and what deletes `date < day`, is right for both.
+    """
+    day = pl.col(dated_by).dt.date()
+    if "received_at" not in columns or dated_by == "received_at":
+        return day
+    late = pl.col("received_at") - pl.col(dated_by) > pl.duration(days=BY_MONTH_AFTER_DAYS)
+    return pl.when(late).then(day.dt.month_end()).otherwise(day)
