@@ -63,6 +63,12 @@ def test_a_list_longer_than_the_catalogue(model):
     assert report.per_user["ndcg"].tolist() == [1]
 
 
+def test_an_empty_place_is_not_the_last_item_of_the_user_before():
+    train = data([(0, i, 5) for i in range(5)] + [(1, i, 5) for i in range(4)])
+    report = evaluate_ranking(Popularity().fit(train), train, data([(0, 5, 5), (1, 5, 5)]), k=5)
+    assert report.per_user["precision"].tolist() == [0.2, 0.2]
+
+
 def test_means_are_of_the_users_and_coverage(model):
     report = evaluate_ranking(model, TRAIN, data([(0, 4, 5), (4, 5, 5)]), k=2)
     assert report.means["ndcg"] == 0.5
