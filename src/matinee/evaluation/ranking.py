@@ -74,7 +74,7 @@ def evaluate_ranking(
 
     Relevant to a user are the items of its interactions in `test` that are positive (`Interactions.positive`):
     rated at or above `positive_rating`, or watched and not rated. Users without a relevant item are left out and
-    counted. Krichene and Rendle 2020, "On Sampled Metrics for Item Recommendation", on why no negatives are sampled.
+    counted. Why no negatives are sampled: Krichene and Rendle 2020, "On Sampled Metrics for Item Recommendation".
 
     Args:
         model: fitted to `train`.

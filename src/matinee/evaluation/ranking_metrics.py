@@ -2,8 +2,8 @@
 
 All take `hits` and `n_relevant`. `hits` is bool, shape (u, k) with k at least 1, true at [row, r] where the item at
 rank r + 1 of that user's list is relevant; a list that is shorter than k is filled with false. `n_relevant`, int,
-shape (u,), at least 1, is how many items are relevant to the user in all. Relevance is binary. Each returns float64,
-shape (u,), from 0 to 1.
+shape (u,), at least 1, is how many items are relevant to the user in all. Relevance is binary. Each returns
+float64, shape (u,), from 0 to 1.
 """
 
 import numpy as np
