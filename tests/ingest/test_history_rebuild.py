@@ -101,7 +101,7 @@ def test_no_rebuild_while_ingest_runs(world):
 
 
 def test_catching_up_in_pieces_comes_to_the_same(world, tmp_path, monkeypatch):
-    monkeypatch.setattr(rebuild, "APPLY_ROWS", 7)
+    monkeypatch.setattr(rebuild, "GENTLE_ROWS", 7)
     lake = world.stores.lake()
     with LmdbHistory(tmp_path / "pieces") as pieces, LmdbHistory(tmp_path / "whole") as whole:
         rounds = 0

@@ -4,15 +4,18 @@ import fcntl
 import os
 import signal
 
+import polars as pl
 import pytest
 from ingest_world import OutOfRoom, World, until, watch
 
-from matinee.core.errors import GenerationChanged, Locked
+from matinee.core.errors import Fenced, GenerationChanged, Locked
 from matinee.core.settings import LakeSettings
+from matinee.events.offsets import Source
 from matinee.history.lmdb import LmdbHistory
 from matinee.ingest import intake
 from matinee.ingest.rebuild import catch_up, differences
 from matinee.ingest.service import ingest
+from matinee.lake.lake import Lake
 
 ANN, BOB = "17", "23"
 
@@ -211,3 +214,41 @@ def test_it_waits_for_a_history_that_somebody_else_writes(world):
         lock.close()
         running.thread.join(timeout=60)
     assert (running.report.counts.accepted, running.report.waits) == (1, 1)
+
+
+def test_an_owner_that_another_has_overtaken_is_fenced(world):
+    lake = world.with_lake()
+    lake.broken.set()
+    world.append(*(watch(ANN, "up+2009", n, n) for n in range(10)))
+    with world.stores.log() as log:
+        source = Source(log.generation, 0)
+    with world.running() as running:
+        until(lambda: lake.asked)
+        world.append(*(watch(ANN, "jaws+1975", n, 60 + n) for n in range(5)))
+        until(lambda: "jaws+1975" in world.items_of(ANN))
+        other = Lake(world.home.resolve(world.settings.lake.url), world.clock)
+        other.commit(source, {}, start=0, end=13)  # as another owner would, who has read three of the five
+        lake.broken.clear()
+        until(lambda: not running.thread.is_alive())
+    assert isinstance(running.error, Fenced)
+    assert world.alarms[-1][0] == "ingest_fenced"
+    assert world.rows("events").filter(pl.col("position") < 13).is_empty()  # the other's positions are the other's
+
+
+def test_maintenance_runs_between_commits_and_protects_what_it_is_told(world):
+    settings = LakeSettings(commit_seconds=0.05, compact_after_commits=1, retention_days=100_000)
+    world.settings = world.settings.model_copy(update={"lake": settings})
+    asked = []
+
+    def protected():
+        asked.append({"events": 1})
+        return asked
+
+    for n in range(4):
+        world.append(watch(ANN, "up+2009", n, n))
+        assert world.service(protected=protected).run(until_idle=True).counts.accepted == 1
+    assert len(asked) == 4
+    lake = world.stores.lake()
+    assert len(lake.table("events").file_uris()) == 1  # four small files were joined
+    assert world.rows("events")["position"].to_list() == [1, 2, 3, 4]
+    assert lake.read("events", version=1).collect().height == 1

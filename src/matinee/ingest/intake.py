@@ -18,8 +18,9 @@ from matinee.ingest.window import open_window
 from matinee.log.base import Reader, Records
 
 _log = get_logger(__name__)
-POLL_RECORDS = 20_000
-"""Records of a poll at most, so that history follows in steps of some 100 ms however long the log is."""
+POLL_RECORDS = 50_000
+"""Records of a poll at most: history follows in steps of half a second while a long log is caught up with. Larger
+steps are quicker, because a user's actions are then folded in together."""
 _BUFFERED_COMMITS = 2
 """How many commits' worth of rows may wait in memory while the lake does not take them."""
 

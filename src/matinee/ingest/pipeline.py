@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from matinee.events.frames import read_records
 from matinee.events.offsets import Source
-from matinee.events.schema import TIME, Outcome
+from matinee.events.schema import Outcome
 from matinee.history.base import Actions
 from matinee.ingest.counts import Counts, count
 from matinee.ingest.duplicates import DuplicateWindow
@@ -140,8 +140,3 @@ def _count_row(counts: Counts, start: int, end: int) -> pl.DataFrame:
         "position": end - 1,
     }
     return pl.DataFrame(row, schema=dict.fromkeys(row, pl.Int64))
-
-
-def untimed(frame: pl.DataFrame) -> bool:
-    """Whether no row has a time."""
-    return frame.schema["time"] == TIME and frame["time"].null_count() == frame.height

@@ -20,8 +20,10 @@ from matinee.lake.lake import Lake
 
 READ_ROWS = 500_000
 """Positions read from the lake at a time."""
-APPLY_ROWS = 5_000
-"""Actions folded in at a time: a writer of fresh events waits for no longer than these take."""
+APPLY_ROWS = 50_000
+"""Actions folded in at a time."""
+GENTLE_ROWS = 5_000
+"""The same beside a writer of fresh events, which waits for no longer than these take."""
 _COLUMNS = ["position", "user", "item", "time", "minute", "rating"]
 
 
@@ -50,7 +52,8 @@ def catch_up(
         lake: to read `events` from.
         history: to fold into.
         only: which sources.
-        at_most: break off after so many positions, roughly; they are then also what is read at a time.
+        at_most: break off after so many positions, roughly, and take small steps: for calls beside a writer of
+            fresh events.
         stopping: asked between reads; true breaks off.
         progress: told of the positions done.
 
@@ -69,13 +72,13 @@ def catch_up(
             if stopping() or (at_most is not None and done >= at_most):
                 return new
             high = min(low + step, end)
-            new += _fold(lake, history, source, low, high)
+            new += _fold(lake, history, source, low, high, APPLY_ROWS if at_most is None else GENTLE_ROWS)
             done += high - low
             progress("folding the lake into history", done, total)
     return new
 
 
-def _fold(lake: Lake, history: History, source: Source, low: int, high: int) -> int:
+def _fold(lake: Lake, history: History, source: Source, low: int, high: int, apply_rows: int) -> int:
     wanted = (
         (pl.col("generation") == source.generation)
         & (pl.col("partition") == source.partition)
@@ -83,7 +86,7 @@ def _fold(lake: Lake, history: History, source: Source, low: int, high: int) -> 
     )
     rows = lake.read("events", columns=_COLUMNS, predicate=wanted).collect().sort("position")
     new = 0
-    for piece in rows.iter_slices(APPLY_ROWS):
+    for piece in rows.iter_slices(apply_rows):
         new += history.apply(source, to_actions(piece), end=piece["position"][-1] + 1)
     history.apply(source, to_actions(rows.clear()), end=high)
     return new

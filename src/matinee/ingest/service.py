@@ -7,6 +7,7 @@ It resumes where the lake ends. History may be ahead of that: it passes over wha
 is always still in the log, which is trimmed only behind the lake; so a process that is killed loses nothing.
 """
 
+import gc
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -73,7 +74,7 @@ def ingest(
         protected=protected,
         progress=progress,
     )
-    with _ended_by_signals(service.stop):
+    with _ended_by_signals(service.stop), _calm_collector():
         return service.run(until_idle=until_idle, accept_new_generation=accept_new_generation)
 
 
@@ -196,6 +197,19 @@ class Ingest:
         self._raise_alarm(
             name, "critical", evidence, error.remedy or "Mend what the error names, then start again."
         )
+
+
+@contextmanager
+def _calm_collector() -> Iterator[None]:
+    """Spare the garbage collector what is loaded already.
+
+    A poll makes many small objects, which make it look through everything else again: a tenth of the time.
+    """
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 @contextmanager
