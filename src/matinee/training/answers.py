@@ -9,13 +9,16 @@ from matinee.bundle.contents import UserBlock
 from matinee.dataset.interactions import Interactions
 from matinee.dataset.snapshot import Snapshot
 from matinee.models.base import Model
+from matinee.models.top_n import top_n
 from matinee.training.candidates import StepProgress
 
 BLOCK = 8_192
 
 
-def user_blocks(model: Model, snapshot: Snapshot, *, top_n: int, progress: StepProgress) -> Iterator[UserBlock]:
-    """Blocks of users in the order of their ids, each with its top `top_n` unseen items.
+def user_blocks(
+    model: Model, snapshot: Snapshot, *, n: int, threads: int, progress: StepProgress
+) -> Iterator[UserBlock]:
+    """Blocks of users in the order of their ids, each with its best `n` unseen items.
 
     Memory is bounded by a block, whatever the number of users.
     """
@@ -24,7 +27,7 @@ def user_blocks(model: Model, snapshot: Snapshot, *, top_n: int, progress: StepP
     for start in range(0, n_users, BLOCK):
         rows = np.arange(start, min(start + BLOCK, n_users), dtype=np.int32)
         seen_here = seen[start : start + len(rows)]
-        top, scores = model.recommend(rows, top_n, seen_here)
+        top, scores = top_n(model, rows, n, seen_here, threads=threads)
         yield UserBlock(
             ids=snapshot.users.ids[start : start + len(rows)],
             top=top,

@@ -209,7 +209,7 @@ def _publishable_bundle(
         popular=overall,
         segments=snapshot.segments,
         popular_by_segment=by_segment,
-        users=user_blocks(model, snapshot, top_n=settings.top_n, progress=progress),
+        users=user_blocks(model, snapshot, n=settings.top_n, threads=settings.threads, progress=progress),
         fold_in=model.fold_in_arrays(),
     )
     return write_bundle(home.bundles, contents=contents, clock=clock)
