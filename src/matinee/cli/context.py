@@ -57,6 +57,12 @@ class Context:
 
         return Lake(self.home.resolve(self.settings.lake.url), self.clock)
 
+    def kept_versions(self) -> list[dict[str, int]]:
+        """The lake versions behind kept bundles: maintenance must leave them readable."""
+        from matinee.bundle.manifest import list_bundles  # noqa: PLC0415
+
+        return [manifest.lake_versions for manifest in list_bundles(self.home.bundles)]
+
     @contextmanager
     def alarms(self) -> Iterator["Alarms"]:
         """The alarms, while the block lasts."""

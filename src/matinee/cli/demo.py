@@ -162,6 +162,7 @@ def _ingest(context: Context, story: Story, progress: Bars) -> None:
             home=context.home,
             clock=context.clock,
             raise_alarm=alarms.raise_alarm,
+            protected=context.kept_versions,
             until_idle=True,
             progress=progress,
         )

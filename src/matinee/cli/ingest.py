@@ -33,6 +33,7 @@ def run(
             home=context.home,
             clock=context.clock,
             raise_alarm=alarms.raise_alarm,
+            protected=context.kept_versions,
             until_idle=until_idle,
             accept_new_generation=accept_new_generation,
             progress=progress,

@@ -47,7 +47,6 @@ def maintain(home: HomeOption = None, as_json: JsonOption = False) -> None:
 
     `matinee ingest` does this by itself; here it is for a lake that nobody ingests into.
     """
-    from matinee.bundle.manifest import list_bundles  # noqa: PLC0415
     from matinee.lake.maintenance import maintain as maintain_lake  # noqa: PLC0415
 
     context = open_context("lake", home)
@@ -55,7 +54,7 @@ def maintain(home: HomeOption = None, as_json: JsonOption = False) -> None:
         context.lake,
         retention_days=context.settings.lake.retention_days,
         keep_versions_days=context.settings.lake.keep_versions_days,
-        protect=[manifest.lake_versions for manifest in list_bundles(context.home.bundles)],
+        protect=context.kept_versions(),
     )
     if as_json:
         emit({"tables": [asdict(table) for table in done]})

@@ -80,7 +80,10 @@ class Pipeline:
             positions: int64, shape (n,), increasing, none below `next`.
         """
         timed = (frame["outcome"].cast(pl.String) != Outcome.QUARANTINED.value) & frame["time"].is_not_null()
-        times = frame["time"].to_physical().fill_null(0).to_numpy()
+        # An event is not believed to be later than its receipt: one clock that is ahead would move the window past
+        # everything else until time has caught up.
+        believed = frame.select(pl.min_horizontal("time", "received_at").to_physical()).to_series()
+        times = believed.fill_null(0).to_numpy()
         duplicate = self._window.observe(frame["dedup_key"].to_list(), times, timed.to_numpy())
         columns = [pl.Series("position", positions)]
         if duplicate.any():

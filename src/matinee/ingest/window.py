@@ -11,6 +11,8 @@ from matinee.lake.lake import Lake
 from matinee.lake.schemas import DATE, EVENTS, RECEIVED, SERVED
 from matinee.lake.storage import store_errors
 
+_BELIEVED = pl.min_horizontal("time", "received_at").alias("time")
+"""As `pipeline.Pipeline.take` gives times to the window."""
 _LOOK_BACK_DAYS = (1, 30)
 """Days before now within which the source's latest record is looked for, before all days are."""
 
@@ -56,4 +58,4 @@ def _read(tables: list[DeltaTable], source: Source, start: int, since_us: int) -
         & (pl.col("partition") == source.partition)
         & (pl.col("position") < start)
     )
-    return pl.concat([pl.scan_delta(table).filter(wanted).select("dedup_key", "time") for table in tables])
+    return pl.concat([pl.scan_delta(table).filter(wanted).select("dedup_key", _BELIEVED) for table in tables])
