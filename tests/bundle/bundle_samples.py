@@ -31,8 +31,16 @@ def provenance(**changes: Any) -> Provenance:
 
 def fold_in_arrays(n_items: int) -> dict[str, np.ndarray]:
     factors = np.arange(2 * n_items, dtype=np.float32).reshape(n_items, 2)
-    gram = factors.T.astype(np.float64) @ factors + np.eye(2)
-    return FoldIn(factors, gram, np.ones(2, np.float32), 40.0, 4.0).to_arrays()
+    fold_in = FoldIn(
+        item_factors=factors,
+        gram=factors.T.astype(np.float64) @ factors,
+        prior=np.ones(2, np.float32),
+        alpha=40.0,
+        reg=0.1,
+        mean_total=1.0,
+        positive_rating=4.0,
+    )
+    return fold_in.to_arrays()
 
 
 def user_block(ids: list[str], *, n_items: int = 6, width: int = 3, seed: int = 0) -> UserBlock:
