@@ -1,5 +1,8 @@
 """The demo's summary on the terminal: what came in, how the models did, what three people get."""
 
+import shutil
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -28,13 +31,14 @@ def show(context: Context, story: "Story") -> None:
         people.print(_person(context, user, facts["answers"][user]["items"], titles))
     people.print(_steps(story))
     request_id = facts["answers"][facts["users"][0]]["request_id"]
-    home = "" if context.home.path.name == ".matinee" else f" --home {context.home.path}"
+    home = "" if context.home.path == Path(".matinee").absolute() else f" --home {context.home.path}"
+    matinee = "matinee" if shutil.which("matinee") else sys.argv[0]
     people.print(
         f"[bold]{facts['requests']} answers: p50 {facts['p50_ms']:.1f} ms, p99 {facts['p99_ms']:.1f} ms[/] "
         "(measured by the client, one at a time)\n\n"
         f"Try      [bold]curl {facts['url']}/recommend/{facts['users'][0]}[/]\n"
-        f"         [bold]matinee recommend {facts['users'][0]}{home}[/]      the same with titles\n"
-        f"         [bold]matinee trace {request_id}{home}[/]\n"
+        f"         [bold]{matinee} recommend {facts['users'][0]}{home}[/]      the same with titles\n"
+        f"         [bold]{matinee} trace {request_id}{home}[/]\n"
         "         from an answer back to the model and the data behind it (a few seconds after it was given)\n"
         "Ctrl-C ends it; the next `matinee demo` starts from what is there.",
         soft_wrap=True,
