@@ -19,7 +19,7 @@ class Matinee:
 
     def __call__(self, *words, status=0):
         done = subprocess.run(
-            [sys.executable, "-m", "matinee", *map(str, words)],
+            [sys.executable, "-m", "matinee", *(word if isinstance(word, bytes) else str(word) for word in words)],
             capture_output=True,
             text=True,
             cwd=self.home.parent,

@@ -90,3 +90,31 @@ def test_a_server_needs_no_compiler_and_no_lake():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
     assert json.loads(done.stdout.replace("'", '"')) == []
+
+
+@pytest.mark.parametrize("path", ["file", "file/below", "with space", "per%cent"])
+def test_an_unusable_home_is_told(matinee, path):
+    (matinee.home.parent / "file").touch()
+    refused = matinee.json("lake", "status", "--home", matinee.home.parent / path, status=1)
+    assert refused["kind"] == "ConfigurationError"
+    assert "home" in refused["remedy"]
+
+
+def test_bytes_that_are_no_text_are_quarantined(matinee):
+    assert matinee.json("read", b"\xff")["reason"] == "not_text"
+
+
+def test_a_damaged_bundle_is_not_released(matinee, tmp_path):
+    table = tmp_path / "some.csv"
+    rows = [f"u{user},m{item},{5 if (user + item) % 2 else 1}" for user in range(20) for item in range(10)]
+    table.write_text("user,item,rating\n" + "\n".join(rows))
+    matinee.json("import", table)
+    bundle = matinee.json("train", "-m", "popularity")["bundle"]
+    file = matinee.home / "data" / "bundles" / bundle / "popular.npy"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    refused = matinee.json("release", "publish", bundle, status=1)
+    assert refused["kind"] == "Corrupt"
+    assert "popular.npy" in refused["error"]
+    assert matinee.json("train", "--repeat", bundle, "-m", "svd", status=1)["kind"] == "ConfigurationError"

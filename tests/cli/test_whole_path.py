@@ -1,6 +1,8 @@
 """From a stream to answers, as a newcomer and as an operator would go."""
 
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -55,6 +57,17 @@ def _the_tour_of_the_readme_works(matinee, user):
         import shlex
 
         assert matinee(*shlex.split(line)).stdout
+
+
+def test_the_readmes_stream_comes_in(matinee):
+    readme = (ROOT / "README.md").read_text()
+    code = readme.split("```python\n")[1].split("```")[0].replace(".matinee", str(matinee.home))
+    (matinee.home / "data").mkdir(parents=True)
+    subprocess.run([sys.executable, "-c", code], check=True)
+    taken = matinee.json("ingest", "--until-idle")
+    assert (taken["read"], taken["accepted"]) == (2, 2)
+    shown = matinee.json("history", "show", "1")["entries"]
+    assert {entry["item"]: entry["rating"] for entry in shown} == {"alien+1979": 5.0, "260": 4.5}
 
 
 def test_a_home_with_other_data_is_not_touched_by_the_demo(matinee, rating_table, free_port):

@@ -1,20 +1,24 @@
 import multiprocessing
 
 import numpy as np
+import polars as pl
 import pytest
 from mlflow import MlflowClient
 from planted_lake import GROUPS, fill, planted
 
 from matinee.bundle.manifest import read_manifest
 from matinee.bundle.open import open_bundle
-from matinee.core.clock import SystemClock
+from matinee.core.clock import DAY, ManualClock, SystemClock
 from matinee.core.errors import ConfigurationError, Corrupt, GateRefused, Locked, Unsuitable
 from matinee.core.home import Home
+from matinee.core.settings import TrainingSettings
+from matinee.lake.schemas import USERS
 from matinee.training.run import Request, repeat_of, train
 
 
-def run(request, settings, home, lake, progress=lambda *_: None):
-    return train(request, settings=settings, home=home, lake=lake, clock=SystemClock(), progress=progress)
+def run(request, settings, home, lake, progress=lambda *_: None, clock=None):
+    clock = clock or SystemClock()
+    return train(request, settings=settings, home=home, lake=lake, clock=clock, progress=progress)
 
 
 def test_als_finds_the_planted_structure_and_its_bundle_holds_the_answers(settings, home, lake):
@@ -51,16 +55,31 @@ def test_a_run_is_noted_in_mlflow_with_its_model_version(settings, home, lake):
 
 def test_a_repeated_run_makes_the_same_bundle_from_the_same_version_of_the_lake(settings, home, lake):
     fill(lake, planted())
-    first = run(Request(models=("als",), params={"als": {"n_factors": 8}}), settings, home, lake)
-    fill(lake, planted(seed=1), generation="later")
+    wanted = Request(models=("als",), params={"als": {"n_factors": 8}})
+    first = run(wanted, settings, home, lake, clock=ManualClock(DAY))
+    for seed in range(1, 6):
+        fill(lake, planted(seed), generation=f"later-{seed}")
+    # Six times the rows, trained on: a repeated run must not be measured against them.
+    run(wanted, settings, home, lake, clock=ManualClock(2 * DAY))
     manifest = read_manifest(home.bundles / first.bundle)
-    SystemClock().sleep(1.1)  # versions are named by the second
-    again = read_manifest(home.bundles / run(repeat_of(manifest), settings, home, lake).bundle)
+    repeated = run(repeat_of(manifest), settings, home, lake, clock=ManualClock(3 * DAY))
+    again = read_manifest(home.bundles / repeated.bundle)
     assert again.content_hash == manifest.content_hash
     assert again.metrics == manifest.metrics
-    arrays = [name for name in manifest.files if name.endswith((".npy", ".txt"))]
-    assert arrays
-    assert all(again.files[name] == manifest.files[name] for name in arrays)
+    assert again.files == manifest.files
+    assert TrainingSettings(**manifest.options) == settings.training
+
+
+def test_a_known_user_without_history_gets_what_is_popular_in_the_segment(settings, home, lake):
+    fill(lake, planted())
+    known = {"user": ["new"], "age": [30], "occupation": [None], "gender": ["F"], "extra": [None]}
+    schema = {name: dtype for name, dtype in USERS.columns.items() if name not in USERS.filled}
+    lake.upsert("users", pl.DataFrame(known, schema=schema))
+    report = run(Request(models=("popularity",)), settings, home, lake)
+    with open_bundle(home.bundles / report.bundle, home.run) as bundle:
+        entry = bundle.user("new")
+        assert entry.top.size == entry.seen.size == 0
+        assert bundle.manifest.segments[entry.segment] == report.snapshot.segments[entry.segment] != "unknown"
 
 
 def test_a_run_whose_data_is_gone_is_not_repeated(settings, home, lake):

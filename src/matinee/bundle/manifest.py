@@ -78,6 +78,8 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True):
     gate: Gate
     candidates: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
     """The other models of the same run, by name, with their figures."""
+    options: dict[str, Any] = msgspec.field(default_factory=dict)
+    """The run's settings: split, share held out, answers kept, and the like."""
     quality: dict[str, Any] = msgspec.field(default_factory=dict)
     """The checks of the data, and the statistics that the next run compares its own with."""
 

@@ -31,9 +31,8 @@ class Running:
     processes: dict[str, "subprocess.Popen[bytes]"]
 
     def wait(self, seconds: float | None) -> None:
-        """Return after so many seconds, at Ctrl-C, at SIGTERM, or when a process has ended by itself."""
+        """Return after so many seconds, at Ctrl-C or its like, or when a process has ended by itself."""
         end = None if seconds is None else time.monotonic() + seconds
-        previous = signal.signal(signal.SIGTERM, _interrupt)
         try:
             while end is None or time.monotonic() < end:
                 ended = [verb for verb, process in self.processes.items() if process.poll() is not None]
@@ -45,17 +44,31 @@ class Running:
                 time.sleep(0.2)
         except KeyboardInterrupt:
             return
-        finally:
-            signal.signal(signal.SIGTERM, previous)
 
 
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
+@contextmanager
+def _as_interrupt(*numbers: signal.Signals) -> Iterator[None]:
+    """Let signals end the block as Ctrl-C does, so that what was started is stopped."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    previous = {number: signal.signal(number, interrupt) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 @contextmanager
 def live(context: Context, port: int, story: "Story") -> Iterator[Running]:
     """Serve and ingest in processes of their own while the block lasts; then end both, gracefully."""
+    with _as_interrupt(signal.SIGTERM, signal.SIGHUP):
+        yield from _live(context, port, story)
+
+
+def _live(context: Context, port: int, story: "Story") -> Iterator[Running]:
     base = f"http://127.0.0.1:{port}"
     _require_free(port)
     with story.step("start the service"):

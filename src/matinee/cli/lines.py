@@ -1,5 +1,6 @@
 """`matinee read`: how one line of the stream is read."""
 
+import os
 from typing import Annotated
 
 import typer
@@ -20,7 +21,7 @@ def run(
     from matinee.core.clock import SystemClock  # noqa: PLC0415 - a verb imports what it uses
     from matinee.events.lines import read_line  # noqa: PLC0415
 
-    reading = read_line(line.encode(), appended_us=SystemClock().now_us(), timezone=timezone)
+    reading = read_line(os.fsencode(line), appended_us=SystemClock().now_us(), timezone=timezone)
     document = reading.as_dict()
     if as_json:
         emit(document)

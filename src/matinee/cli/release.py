@@ -7,6 +7,7 @@ from rich.table import Table
 
 from matinee.cli.context import HomeOption, JsonOption, open_context
 from matinee.cli.output import emit, people
+from matinee.core.errors import InvalidInput
 
 app = typer.Typer(no_args_is_help=True, help="Which bundle answers whom: list, publish, roll back.")
 
@@ -53,9 +54,14 @@ def publish(
     as_json: JsonOption = False,
 ) -> None:
     """Let a bundle answer everybody. Servers pick it up by themselves."""
+    from matinee.bundle.manifest import list_versions  # noqa: PLC0415
+    from matinee.bundle.verify import verify_bundle  # noqa: PLC0415
     from matinee.release.plan import publish as publish_bundle  # noqa: PLC0415
 
     context = open_context("release", home)
+    if version not in list_versions(context.home.bundles):
+        raise InvalidInput(f"there is no bundle {version}", remedy="`matinee release list` names those there are.")
+    verify_bundle(context.home.bundles / version, context.home.run)
     publish_bundle(context.home.data, version, clock=context.clock)
     context.record("release", bundle=version)
     if as_json:

@@ -68,7 +68,7 @@ def _show(served: dict[str, Any], manifest: Manifest | None, note: str) -> None:
     for key, value in told.items():
         people.print(f"  [dim]{key:>14}[/]  {value}", soft_wrap=True)
     people.print("[bold]The data[/]")
-    people.print(f"  [dim]{'content hash':>14}[/]  {manifest.content_hash}")
+    people.print(f"  [dim]{'content hash':>14}[/]  {manifest.content_hash}", soft_wrap=True)
     for table, version in manifest.lake_versions.items():
         people.print(f"  [dim]{table:>14}[/]  lake version {version}")
     for what, rows in manifest.row_counts.items():
@@ -77,4 +77,4 @@ def _show(served: dict[str, Any], manifest: Manifest | None, note: str) -> None:
         people.print(
             f"  [dim]{'read up to':>14}[/]  {end.end:,} of {end.generation}/{end.partition}", soft_wrap=True
         )
-    people.print(f"Repeat the run: [bold]matinee train --repeat {manifest.version} --no-publish[/]")
+    people.print(f"Repeat the run: [bold]matinee train --repeat {manifest.version} --no-publish[/]", soft_wrap=True)

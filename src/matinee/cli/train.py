@@ -10,6 +10,7 @@ from rich.table import Table
 from matinee.cli.context import Context, HomeOption, JsonOption, open_context
 from matinee.cli.output import bars, emit, people
 from matinee.core.errors import ConfigurationError, GateRefused
+from matinee.core.settings import TrainingSettings
 
 if TYPE_CHECKING:
     from matinee.training.run import RunReport
@@ -79,10 +80,14 @@ def _train(
 
     settings = context.settings
     if repeat is not None:
+        if model or param or accept_data:
+            raise ConfigurationError(
+                "--repeat takes model, parameters and data from the manifest",
+                remedy="Leave --model, --param and --accept-data out.",
+            )
         manifest = read_manifest(context.home.bundles / repeat)
         request = repeat_of(manifest)
-        training = settings.training.model_copy(update={"seed": manifest.seed})
-        settings = settings.model_copy(update={"training": training})
+        settings = settings.model_copy(update={"training": TrainingSettings(**manifest.options)})
     else:
         models = tuple(model or [settings.training.model])
         if param and len(models) > 1:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from matinee.core.errors import Locked
+from matinee.core.errors import ConfigurationError, Locked
 from matinee.core.files import check_format, read_json, write_json
 
 HOME_FORMAT = 1
@@ -23,6 +23,7 @@ class Home:
         path: the folder; made with its roots when missing.
 
     Raises:
+        ConfigurationError: the folder cannot be made.
         FormatTooNew: a newer matinee made it.
     """
 
@@ -32,7 +33,13 @@ class Home:
         self.logs = self.path / "logs"
         self.run = self.path / "run"
         for root in (self.data, self.logs, self.run):
-            root.mkdir(parents=True, exist_ok=True)
+            try:
+                root.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise ConfigurationError(
+                    f"{root} cannot be made: {error.strerror}",
+                    remedy="Give another home with --home or MATINEE_HOME, or mend the folder's permissions.",
+                ) from error
         marker = self.path / "home.json"
         try:
             check_format(
@@ -47,8 +54,10 @@ class Home:
         return self.data / "bundles"
 
     def resolve(self, url: str) -> str:
-        """Put the roots in place of `{data}`, `{logs}` and `{run}`."""
-        return url.format(data=self.data, logs=self.logs, run=self.run)
+        """Put the roots in place of `{data}`, `{logs}` and `{run}`; other braces stay as they are."""
+        for name, root in (("data", self.data), ("logs", self.logs), ("run", self.run)):
+            url = url.replace(f"{{{name}}}", str(root))
+        return url
 
     @contextmanager
     def lock(self, name: str) -> Iterator[None]:
@@ -61,7 +70,7 @@ class Home:
         with path.open("a+") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
+            except BlockingIOError as error:
                 file.seek(0)
                 holder = file.read().strip() or "unknown"
                 raise Locked(

@@ -97,7 +97,7 @@ class QualityReport:
         if stopped:
             raise QualityRefused(
                 f"the data failed {len(stopped)} of {len(self.checks)} checks: " + "; ".join(stopped),
-                remedy="Find out what changed in the source; if the data is right, change the checks' limits.",
+                remedy="Find out what changed in the source. If the data is right: `matinee train --accept-data`.",
             )
 
 

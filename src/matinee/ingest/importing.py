@@ -6,8 +6,8 @@ the file is called by then, changes nothing.
 
 An import runs beside an ingest that works on the log: both write to the lake, whose fenced commits take turns.
 History has one writing process at a time. So an import leaves history out until all is in the lake, and then gives
-it what it lacks; where ingest holds history, ingest does that within seconds by itself. Two imports on one home
-take turns.
+it what it lacks; where ingest holds history, ingest does that within seconds by itself. Of two imports on one
+home the second is told who is at it.
 """
 
 from collections.abc import Callable, Iterator, Mapping

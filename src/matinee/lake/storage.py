@@ -1,6 +1,7 @@
 """A table's Delta files on a local disk: opening, making, and forcing a commit to the disk."""
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -28,7 +29,8 @@ def lake_folder(url: str) -> Path:
     """The folder that a lake's URL names.
 
     Raises:
-        ConfigurationError: it is not a folder's path or a `file://` URL.
+        ConfigurationError: it is not a folder's path or a `file://` URL, or a path that Delta and Polars do not
+            both find again: they take it for a URL, and one of them decodes what the other encodes.
     """
     path = unquote(url.removeprefix("file://")) if url.startswith("file://") else url
     if "://" in path:
@@ -36,7 +38,14 @@ def lake_folder(url: str) -> Path:
             f"lake.url {url!r}: this matinee keeps a lake in a local folder only",
             remedy="Set lake.url to a folder, such as {data}/lake.",
         )
-    return Path(path).absolute()
+    folder = Path(path).absolute()
+    unfit = re.search(r"[^A-Za-z0-9/._~()!$&'*+@,;:-]", str(folder))
+    if unfit:
+        raise ConfigurationError(
+            f"lake.url: the path {str(folder)!r} contains {unfit[0]!r}, which the tables' format cannot take",
+            remedy="Put the home (MATINEE_HOME) or lake.url at a path of letters, digits, `.`, `_`, `-` and `~`.",
+        )
+    return folder
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """Everyone's answers in advance: the top n, scores and seen items of each user, block by block."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ BLOCK = 8_192
 def user_blocks(
     model: Model, snapshot: Snapshot, *, n: int, threads: int, progress: StepProgress
 ) -> Iterator[UserBlock]:
-    """Blocks of users in the order of their ids, each with its best `n` unseen items.
+    """Blocks of users in the order of their ids, each with its best `n` unseen items; then who has no history.
 
     Memory is bounded by a block, whatever the number of users.
     """
@@ -37,6 +37,21 @@ def user_blocks(
             segments=snapshot.user_segment[rows],
         )
         progress("everyone's answers", start + len(rows), n_users)
+    if snapshot.extra_user_segments:
+        yield _known_by_segment_only(snapshot.extra_user_segments)
+
+
+def _known_by_segment_only(segments: Mapping[str, int]) -> UserBlock:
+    """Users of whom nothing is known but who they are: they get what is popular with people like them."""
+    users = sorted(segments)
+    return UserBlock(
+        ids=users,
+        top=np.empty((len(users), 0), dtype=np.int32),
+        scores=np.empty((len(users), 0), dtype=np.float32),
+        seen_indptr=np.zeros(len(users) + 1, dtype=np.int64),
+        seen_indices=np.empty(0, dtype=np.int32),
+        segments=np.array([segments[user] for user in users], dtype=np.int16),
+    )
 
 
 def popularity_orders(
