@@ -154,19 +154,9 @@ def _replay(context: Context, dataset: "PublicDataset", done: dict[str, Any], ma
 
 
 def _ingest(context: Context, story: Story, progress: Bars) -> None:
-    from matinee.ingest.service import ingest  # noqa: PLC0415
+    from matinee.cli.ingest import take_in  # noqa: PLC0415
 
-    with context.alarms() as alarms:
-        report = ingest(
-            settings=context.settings,
-            home=context.home,
-            clock=context.clock,
-            raise_alarm=alarms.raise_alarm,
-            protected=context.kept_versions,
-            until_idle=True,
-            progress=progress,
-        )
-    story.facts["ingested"] = report.as_dict()
+    story.facts["ingested"] = take_in(context, progress, until_idle=True).as_dict()
 
 
 def _train(context: Context, story: Story, progress: Bars) -> None:

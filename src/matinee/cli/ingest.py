@@ -1,11 +1,14 @@
 """`matinee ingest`."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from matinee.cli.context import HomeOption, JsonOption, open_context
-from matinee.cli.output import bars, emit, people
+from matinee.cli.context import Context, HomeOption, JsonOption, open_context
+from matinee.cli.output import Bars, bars, emit, people
+
+if TYPE_CHECKING:
+    from matinee.ingest.report import IngestReport
 
 
 def run(
@@ -24,20 +27,9 @@ def run(
     Resumes where the lake ends. History follows within 100 ms, the lake every few seconds. Stores that do not
     answer are waited for; a log that was made again stops it with an alarm.
     """
-    from matinee.ingest.service import ingest  # noqa: PLC0415 - a verb imports what it uses
-
     context = open_context("ingest", home)
-    with context.alarms() as alarms, bars(quiet=as_json) as progress:
-        report = ingest(
-            settings=context.settings,
-            home=context.home,
-            clock=context.clock,
-            raise_alarm=alarms.raise_alarm,
-            protected=context.kept_versions,
-            until_idle=until_idle,
-            accept_new_generation=accept_new_generation,
-            progress=progress,
-        )
+    with bars(quiet=as_json) as progress:
+        report = take_in(context, progress, until_idle=until_idle, accept_new_generation=accept_new_generation)
     document = report.as_dict()
     if as_json:
         emit(document)
@@ -48,3 +40,22 @@ def run(
         f"{document['repaired']:,} repaired, {document['duplicate']:,} repeated, "
         f"{document['quarantined']:,} quarantined; {document['commits']:,} commits."
     )
+
+
+def take_in(
+    context: Context, progress: Bars, *, until_idle: bool = False, accept_new_generation: bool = False
+) -> "IngestReport":
+    """Ingest into the context's home, with its alarms; see `matinee.ingest.service.ingest`."""
+    from matinee.ingest.service import ingest  # noqa: PLC0415 - a verb imports what it uses
+
+    with context.alarms() as alarms:
+        return ingest(
+            settings=context.settings,
+            home=context.home,
+            clock=context.clock,
+            raise_alarm=alarms.raise_alarm,
+            protected=context.kept_versions,
+            until_idle=until_idle,
+            accept_new_generation=accept_new_generation,
+            progress=progress,
+        )
