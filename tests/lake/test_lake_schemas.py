@@ -92,7 +92,13 @@ def test_files_are_compressed_with_zstd(lake: Lake):
 def test_a_url_that_is_no_folder_is_refused(tmp_path: Path):
     with pytest.raises(ConfigurationError, match="s3://bucket"):
         Lake("s3://bucket/lake", SystemClock())
-    assert Lake(f"file://{tmp_path}/a%20b", SystemClock()).folder == tmp_path / "a b"
+    assert Lake(f"file://{tmp_path}/a%2Db", SystemClock()).folder == tmp_path / "a-b"
+
+
+@pytest.mark.parametrize("name", ["a b", "a%20b", "jürgen", "a=b", "a#b", "a{b}"])
+def test_a_path_that_delta_and_polars_write_differently_is_refused(tmp_path: Path, name: str):
+    with pytest.raises(ConfigurationError, match="cannot take"):
+        Lake(str(tmp_path / name), SystemClock())
 
 
 def test_a_store_that_fails_is_unavailable(tmp_path: Path):
