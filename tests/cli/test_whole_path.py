@@ -1,5 +1,6 @@
 """From a stream to answers, as a newcomer and as an operator would go."""
 
+import json
 import re
 import subprocess
 import sys
@@ -14,8 +15,15 @@ def _adds_up(counts):
 
 
 @pytest.fixture
-def demo(matinee, free_port):
-    return matinee.json("demo", "--made-up", "--seconds", 8, "--port", free_port)
+def demo(matinee, free_port, tmp_path):
+    """Where neither the publisher nor a package index can be reached."""
+    nowhere = {"HTTPS_PROXY": "http://127.0.0.1:9", "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path)}
+    matinee.environment |= nowhere
+    done = matinee("demo", "--seconds", 8, "--port", free_port, "--json")
+    assert "could not be reached" in done.stderr
+    document = json.loads(done.stdout)
+    assert document["dataset"] == "made-up"
+    return document
 
 
 def test_the_demo_answers_personally_traces_and_starts_again_from_what_is_there(matinee, demo, free_port):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from matinee.cli.context import Context, HomeOption, JsonOption, open_context
-from matinee.cli.output import Bars, bars, emit, people
+from matinee.cli.output import Bars, aside, bars, emit
 from matinee.core.errors import ConfigurationError, DataUnavailable
 from matinee.core.files import read_json, write_json
 
@@ -117,7 +117,7 @@ def _obtain(context: Context, data: Path | None, story: Story, progress: Bars, *
         except DataUnavailable as error:
             if data is not None:
                 raise
-            people.print(f"[yellow]{error}[/]\nA small made-up catalogue takes its place.", soft_wrap=True)
+            aside.print(f"[yellow]{error}[/]\nA small made-up catalogue takes its place.", soft_wrap=True)
             dataset = make_up()
     story.facts |= {"dataset": dataset.name, "origin": dataset.origin, "users": _shown_users(dataset)}
     return dataset

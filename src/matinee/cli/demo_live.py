@@ -112,7 +112,7 @@ def _wait_until_ready(base: str, server: "subprocess.Popen[bytes]") -> None:
         if server.poll() is not None:
             break
         try:
-            if httpx.get(f"{base}/readyz", timeout=1.0).status_code == httpx.codes.OK:
+            if httpx.get(f"{base}/readyz", timeout=1.0, trust_env=False).status_code == httpx.codes.OK:
                 return
         except httpx.TransportError:
             pass
@@ -124,7 +124,7 @@ def _ask(base: str, story: "Story") -> None:
     """Ask for some known users and a stranger, and keep what came and how long it took."""
     users = story.facts["users"]
     took, answers = [], {}
-    with httpx.Client(base_url=base, timeout=1.0) as client:
+    with httpx.Client(base_url=base, timeout=1.0, trust_env=False) as client:
         for number in range(REQUESTS):
             user = users[number % len(users)] if number < 2 * len(users) else "a-stranger"
             started = time.perf_counter()
