@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from contextlib import closing
+from contextlib import closing, suppress
 
 import httpx
 import pytest
@@ -27,15 +27,22 @@ CLOCK = SystemClock()
 async def ask(port: int, paths: list[str]) -> list[tuple[int, dict[str, str], str]]:
     """Ask one after another over one kept-alive connection; raises where an answer fails."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    answers = []
-    for path in paths:
-        writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-        head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
-        headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:] if line)}
-        body = await reader.readexactly(int(headers["content-length"]))
-        answers.append((int(head[0].split()[1]), headers, body.decode()))
-    writer.close()
-    return answers
+    try:
+        return [await _ask_one(reader, writer, path) for path in paths]
+    finally:
+        writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
+
+
+async def _ask_one(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, path: str
+) -> tuple[int, dict[str, str], str]:
+    writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+    headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:] if line)}
+    body = await reader.readexactly(int(headers["content-length"]))
+    return int(head[0].split()[1]), headers, body.decode()
 
 
 def port_of(url: str) -> int:
