@@ -10,7 +10,7 @@ def test_every_model_is_there_by_its_own_name():
     assert {"als", "baseline_only", "popularity", "svd"} <= set(NAMES)
     for name in NAMES:
         assert make(name).name == name
-        assert isinstance(make(name).params, MODELS[name].params)
+        assert isinstance(make(name).params, MODELS[name].params_type)
 
 
 def test_parameters_are_set_and_the_rest_keep_their_defaults():
@@ -20,7 +20,7 @@ def test_parameters_are_set_and_the_rest_keep_their_defaults():
 
 
 def test_an_unknown_name_lists_the_known():
-    with pytest.raises(ConfigurationError, match=r"'sdv'.*als, baseline_only, popularity, svd"):
+    with pytest.raises(ConfigurationError, match=r"'sdv'.*als, .*popularity, .*svd"):
         make("sdv")
     with pytest.raises(ConfigurationError, match="'sdv'"):
         load("sdv", {}, {})

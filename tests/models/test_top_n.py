@@ -19,27 +19,25 @@ class Fixed(Model):
     """Scores as given, one row a user."""
 
     name = "fixed"
-    capabilities = Capabilities(predicts_ratings=False, personal=True, folds_in=False)
-    params = Params()
+    capabilities = Capabilities(predicts_ratings=False, personal=True)
+    params_type = Params
 
     def __init__(self, table):
-        self.table = np.asarray(table, dtype=np.float32)
+        super().__init__()
+        table = np.asarray(table, dtype=np.float32)
+        self._adopt({"table": table, "shape": np.array(table.shape)})
 
-    def fit(self, interactions, *, seed=0, threads=1, progress=None):
-        return self
+    def _fit(self, interactions, seed, threads, progress, start):
+        return self.state()
 
-    def predict(self, user_index, item_index):
+    def _load(self, state):
+        self.table = state["table"]
+
+    def _predict(self, user_index, item_index):
         return self.table[user_index, item_index]
 
-    def scores(self, user_index):
+    def _scores(self, user_index):
         return self.table[user_index]
-
-    def state(self):
-        return {"table": self.table}
-
-    @classmethod
-    def from_state(cls, params, state):
-        return cls(state["table"])
 
 
 def by_sorting(table, n, excluded):

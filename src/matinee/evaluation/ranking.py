@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,7 +64,7 @@ class RankingReport:
 
 
 def evaluate_ranking(
-    model: Model,
+    model: Model[Any],
     train: Interactions,
     test: Interactions,
     k: int = 10,

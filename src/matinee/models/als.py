@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +12,9 @@ from scipy import sparse
 from matinee.core.errors import Unsuitable
 from matinee.dataset.interactions import Interactions
 from matinee.models.als_steps import cholesky_step, conjugate_gradient_step
-from matinee.models.arrays import check_indices, check_pairs, floats, require_finite
-from matinee.models.base import Capabilities, Model, Params, Progress
-from matinee.models.factors import pair_products, with_zero_row
+from matinee.models.arrays import floats, require_finite
+from matinee.models.base import Capabilities, Model, Params, Progress, State, WarmStart
+from matinee.models.factors import pair_products
 from matinee.models.fold_in import FoldIn
 from matinee.models.preference import DEFAULT_POSITIVE_RATING, confidence
 
@@ -41,7 +41,7 @@ class ALSParams(Params):
     """The least rating that counts as liking."""
 
 
-class ALS(Model):
+class ALS(Model[ALSParams]):
     """Implicit matrix factorisation: scores x_u·y_i.
 
     The factors minimise
@@ -58,19 +58,19 @@ class ALS(Model):
 
     Users without a positive get the mean user's factors; items without one get none. An unknown item scores 0.
     Results do not depend on the number of threads.
+
+    State: user_factors (n_users, k), item_factors (n_items, k), prior (k,), mean_total (1,).
     """
 
     name: ClassVar[str] = "als"
-    capabilities: ClassVar[Capabilities] = Capabilities(predicts_ratings=False, personal=True, folds_in=True)
-    params: ALSParams
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        predicts_ratings=False, personal=True, online_fold_in=True, warm_starts=True
+    )
+    params_type: ClassVar[type[Params]] = ALSParams
 
-    def __init__(self, params: ALSParams | None = None) -> None:
-        self.params = params or ALSParams()
-
-    def fit(
-        self, interactions: Interactions, *, seed: int = 0, threads: int = 1, progress: Progress | None = None
-    ) -> Self:
-        """See `Model.fit`. Learns from what `confidence` gives a weight."""
+    def _fit(
+        self, interactions: Interactions, seed: int, threads: int, progress: Progress, start: WarmStart | None
+    ) -> State:
         params = self.params
         weight = confidence(interactions.rating, interactions.watched, params.positive_rating)
         by_user = interactions.take(weight > 0).matrix(np.float32(params.alpha) * weight[weight > 0])
@@ -83,67 +83,53 @@ class ALS(Model):
         rng = np.random.default_rng(seed)
         users = _initial(rng, by_user, params)
         items = _initial(rng, by_item, params)
+        if start is not None:
+            users, items = start.users("user_factors", users), start.items("item_factors", items)
+            users[np.diff(by_user.indptr) == 0] = 0
+            items[np.diff(by_item.indptr) == 0] = 0
         with ThreadPoolExecutor(threads) as pool:
             for epoch in range(params.n_epochs):
                 _solve(pool, by_user, users, items, reg=params.reg, cg_steps=params.cg_steps)
                 _solve(pool, by_item, items, users, reg=params.reg, cg_steps=params.cg_steps)
-                if progress:
-                    progress(epoch + 1, params.n_epochs)
+                progress(epoch + 1, params.n_epochs)
             _solve(pool, by_user, users, items, reg=params.reg, cg_steps=0)
         require_finite("ALS", "Raise reg or lower alpha.", user_factors=users, item_factors=items)
         total = _row_sums(by_user)
         prior = users[total > 0].mean(axis=0, dtype=np.float64).astype(np.float32)
         users[total == 0] = prior
         mean_total = np.array([total[total > 0].mean()])
-        self._load({"user_factors": users, "item_factors": items, "prior": prior, "mean_total": mean_total})
-        return self
+        return {"user_factors": users, "item_factors": items, "prior": prior, "mean_total": mean_total}
 
-    def predict(self, user_index: NDArray[np.int32], item_index: NDArray[np.int32]) -> NDArray[np.float32]:
-        """See `Model.predict`. An unknown user is the mean user; an unknown item scores 0."""
-        check_pairs(user_index, item_index, len(self._users) - 1, len(self._items) - 1)
-        return pair_products(self._users, self._items, user_index, item_index)
+    def _load(self, state: Mapping[str, NDArray[np.generic]]) -> None:
+        self._users, self._items = floats(state["user_factors"]), floats(state["item_factors"])
+        self._prior = floats(state["prior"])
+        self._mean_total = float(state["mean_total"].astype(np.float64)[0])
 
-    def scores(self, user_index: NDArray[np.int32]) -> NDArray[np.float32]:
-        """See `Model.scores`."""
-        check_indices("user_index", user_index, len(self._users) - 1)
-        scores: NDArray[np.float32] = self._users[user_index] @ self._items[:-1].T
+    def _factors(self, user_index: NDArray[np.int32]) -> NDArray[np.float32]:
+        factors: NDArray[np.float32] = self._users[user_index]
+        factors[user_index < 0] = self._prior
+        return factors
+
+    def _predict(self, user_index: NDArray[np.int32], item_index: NDArray[np.int32]) -> NDArray[np.float32]:
+        rows = np.arange(user_index.size, dtype=np.int32)
+        return pair_products(self._factors(user_index), self._items, rows, item_index)
+
+    def _scores(self, user_index: NDArray[np.int32]) -> NDArray[np.float32]:
+        scores: NDArray[np.float32] = self._factors(user_index) @ self._items.T
         return scores
 
-    def fold_in_arrays(self) -> dict[str, NDArray[np.generic]]:
+    def fold_in_arrays(self) -> State:
         """What `FoldIn.from_arrays` needs to answer users who came or did something after the fit."""
-        items, params = self._items[:-1], self.params
+        items, params = self._items, self.params
         return FoldIn(
             item_factors=items,
             gram=_gram(items),
-            prior=self._users[-1],
+            prior=self._prior,
             alpha=params.alpha,
             reg=params.reg,
             mean_total=self._mean_total,
             positive_rating=params.positive_rating,
         ).to_arrays()
-
-    def state(self) -> dict[str, NDArray[np.generic]]:
-        """See `Model.state`: user_factors (n_users, k), item_factors (n_items, k), prior (k,), mean_total (1,)."""
-        return {
-            "user_factors": self._users[:-1],
-            "item_factors": self._items[:-1],
-            "prior": self._users[-1],
-            "mean_total": np.array([self._mean_total]),
-        }
-
-    @classmethod
-    def from_state(cls, params: Params, state: Mapping[str, NDArray[np.generic]]) -> Self:
-        """See `Model.from_state`."""
-        assert isinstance(params, ALSParams)
-        model = cls(params)
-        model._load(state)
-        return model
-
-    def _load(self, state: Mapping[str, NDArray[np.generic]]) -> None:
-        # the last row answers for whoever is unknown: index -1 finds it
-        self._users = np.concatenate([floats(state["user_factors"]), floats(state["prior"])[None]])
-        self._items = with_zero_row(floats(state["item_factors"]))
-        self._mean_total = float(state["mean_total"].astype(np.float64)[0])
 
 
 def _initial(rng: np.random.Generator, rows: sparse.csr_array, params: ALSParams) -> NDArray[np.float32]:

@@ -1,6 +1,6 @@
 """Checks and small steps that the models share."""
 
-from typing import cast
+from typing import TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,16 +8,34 @@ from numpy.typing import NDArray
 from matinee.core.errors import ConfigurationError, InvalidInput, Unsuitable
 from matinee.dataset.interactions import Interactions
 
+_Value = TypeVar("_Value", bound=np.generic)
+
 
 def require_ratings(interactions: Interactions, wanted_by: str) -> Interactions:
-    """The rows with a rating, or `Unsuitable` naming what wanted them."""
+    """The rows with a rating.
+
+    Raises:
+        InvalidInput: a row holds a NaN for a rating and was not watched either; says where.
+        Unsuitable: there is no rating; names what wanted them.
+    """
     rated = interactions.rated()
+    if len(rated):
+        _refuse_bare_rows(interactions)
     if not len(rated):
         raise Unsuitable(
             f"{wanted_by} learns from ratings, and these {len(interactions)} interactions hold none",
             remedy="Use a model of implicit feedback (als, popularity).",
         )
     return rated
+
+
+def _refuse_bare_rows(interactions: Interactions) -> None:
+    bare = np.flatnonzero(np.isnan(interactions.rating) & np.isnan(interactions.watched))
+    if bare.size:
+        raise InvalidInput(
+            f"rating[{bare[0]}] is NaN, and nothing else is known of that row",
+            remedy="Leave such rows out (`interactions.rated()`), or mend the rating.",
+        )
 
 
 def check_pairs(user_index: NDArray[np.int32], item_index: NDArray[np.int32], n_users: int, n_items: int) -> None:
@@ -42,6 +60,13 @@ def require_finite(model: str, remedy: str, **arrays: NDArray[np.floating]) -> N
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise ConfigurationError(f"{model}: the fit diverged: {name} is not finite", remedy=remedy)
+
+
+def rows_or_zero(array: NDArray[_Value], index: NDArray[np.int32]) -> NDArray[_Value]:
+    """`array[index]`, and zeros where the index is -1. Shape (len(index), …)."""
+    found: NDArray[_Value] = array[index]
+    found[index < 0] = 0
+    return found
 
 
 def floats(array: NDArray[np.generic]) -> NDArray[np.float32]:

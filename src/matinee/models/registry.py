@@ -1,34 +1,25 @@
 """Models by name, as configuration and manifests call them."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
 from matinee.core.errors import ConfigurationError
-from matinee.models.als import ALS, ALSParams
-from matinee.models.base import Model, Params
-from matinee.models.bias import BaselineOnly, BaselineOnlyParams
-from matinee.models.popularity import Popularity, PopularityParams
-from matinee.models.svd import SVD, SVDParams
+from matinee.models.als import ALS
+from matinee.models.base import Model, validated
+from matinee.models.bias import BaselineOnly
+from matinee.models.popularity import Popularity
+from matinee.models.svd import SVD
 
-
-class Entry(NamedTuple):
-    """A model's class and that of its hyperparameters."""
-
-    model: type[Model]
-    params: type[Params]
-
-
-MODELS: Mapping[str, Entry] = {
-    entry.model.name: entry
-    for entry in (
-        Entry(ALS, ALSParams),
-        Entry(BaselineOnly, BaselineOnlyParams),
-        Entry(Popularity, PopularityParams),
-        Entry(SVD, SVDParams),
+MODELS: Mapping[str, type[Model[Any]]] = {
+    model.name: model
+    for model in (
+        ALS,
+        BaselineOnly,
+        Popularity,
+        SVD,
     )
 }
 """Every model, by its name."""
@@ -37,7 +28,7 @@ NAMES: tuple[str, ...] = tuple(sorted(MODELS))
 """The names of all models, sorted."""
 
 
-def make(name: str, params: Mapping[str, object] | None = None) -> Model:
+def make(name: str, params: Mapping[str, object] | None = None) -> Model[Any]:
     """An unfitted model.
 
     Args:
@@ -48,37 +39,19 @@ def make(name: str, params: Mapping[str, object] | None = None) -> Model:
         ConfigurationError: there is no such model or parameter (the message lists what there is), or a value
             cannot be.
     """
-    entry = _entry(name)
-    return _build(entry.model, _params(name, params or {}))
+    kind = _kind(name)
+    return kind(validated(name, kind.params_type, params or {}))
 
 
-def load(name: str, params: Mapping[str, object], state: Mapping[str, NDArray[np.generic]]) -> Model:
+def load(name: str, params: Mapping[str, object], state: Mapping[str, NDArray[np.generic]]) -> Model[Any]:
     """The fitted model whose `state` was kept. Errors as for `make`."""
-    return _entry(name).model.from_state(_params(name, params), state)
+    kind = _kind(name)
+    return kind.from_state(validated(name, kind.params_type, params), state)
 
 
-def _entry(name: str) -> Entry:
+def _kind(name: str) -> type[Model[Any]]:
     if name not in MODELS:
         raise ConfigurationError(
             f"there is no model {name!r}; there are {', '.join(NAMES)}", remedy="Choose one of these names."
         )
     return MODELS[name]
-
-
-def _params(name: str, given: Mapping[str, object]) -> Params:
-    kind = _entry(name).params
-    unknown = sorted(set(given) - set(kind.model_fields))
-    if unknown:
-        raise ConfigurationError(
-            f"model {name!r} has no parameter {', '.join(unknown)}; it has {', '.join(kind.model_fields)}",
-            remedy="Mend the parameter's name.",
-        )
-    try:
-        return kind.model_validate(dict(given))
-    except ValidationError as error:
-        problems = "; ".join(f"{problem['loc'][0]}: {problem['msg']}" for problem in error.errors())
-        raise ConfigurationError(f"model {name!r}: {problems}", remedy="Mend the parameter's value.") from error
-
-
-def _build(kind: type[Model], params: Params) -> Model:
-    return kind(params)  # type: ignore[call-arg]  # every model takes its params; the interface cannot say so

@@ -1,7 +1,7 @@
 """SVD: biased matrix factorisation of ratings by stochastic gradient descent."""
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, ClassVar
 
 import numpy as np
 from numba import njit
@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from matinee.dataset.interactions import Interactions
-from matinee.models.arrays import check_indices, check_pairs, floats, require_finite, require_ratings
-from matinee.models.base import Capabilities, Model, Params, Progress
-from matinee.models.factors import pair_products, with_zero_row
+from matinee.models.arrays import floats, require_finite, rows_or_zero
+from matinee.models.base import Capabilities, Model, Params, Progress, State, WarmStart
+from matinee.models.factors import pair_products
 
 Rate = Annotated[float, Field(ge=0)]
 
@@ -57,7 +57,7 @@ class SVDParams(Params):
         return np.array([g if o is None else o for o, g in zip(own, general, strict=True)], dtype=np.float32)
 
 
-class SVD(Model):
+class SVD(Model[SVDParams]):
     """r̂(u, i) = μ + b_u + b_i + p_u·q_i, clipped to the scale of the ratings it was fitted to.
 
     Each epoch goes through the ratings in the order given. With e = r − r̂ (not clipped), γ the learning rates and
@@ -70,112 +70,80 @@ class SVD(Model):
     initialisation and defaults are those of scikit-surprise's `SVD`; the arithmetic is in float32.
 
     What is unknown takes no part: an unknown user leaves μ + b_i, an unknown item μ + b_u. Without biases (`biased`
-    false) a pair with anything unknown gets μ. `scores` is not clipped, so that clipping ties no items.
+    false) a pair with anything unknown gets μ.
+
+    State: mean (1,), and of users and items each bias, factors, known.
     """
 
     name: ClassVar[str] = "svd"
-    capabilities: ClassVar[Capabilities] = Capabilities(predicts_ratings=True, personal=True, folds_in=False)
-    params: SVDParams
+    capabilities: ClassVar[Capabilities] = Capabilities(predicts_ratings=True, personal=True, warm_starts=True)
+    params_type: ClassVar[type[Params]] = SVDParams
 
-    def __init__(self, params: SVDParams | None = None) -> None:
-        self.params = params or SVDParams()
-
-    def fit(
-        self,
-        interactions: Interactions,
-        *,
-        seed: int = 0,
-        threads: int = 1,  # noqa: ARG002 - the interface's
-        progress: Progress | None = None,
-    ) -> Self:
-        """See `Model.fit`. Learns from ratings, one after another: further threads are of no use to it."""
-        rated = require_ratings(interactions, "SVD")
+    def _fit(
+        self, interactions: Interactions, seed: int, threads: int, progress: Progress, start: WarmStart | None
+    ) -> State:
         params, rng = self.params, np.random.default_rng(seed)
-        user_factors = _initial(rng, rated.n_users, params)
-        item_factors = _initial(rng, rated.n_items, params)
-        user_bias = np.zeros(rated.n_users, dtype=np.float32)
-        item_bias = np.zeros(rated.n_items, dtype=np.float32)
-        mean = np.float32(rated.rating.mean(dtype=np.float64))
-        rates, start = params.rates(), mean
+        n_users, n_items = interactions.n_users, interactions.n_items
+        user_factors = _initial(rng, n_users, params)
+        item_factors = _initial(rng, n_items, params)
+        user_bias, item_bias = np.zeros(n_users, dtype=np.float32), np.zeros(n_items, dtype=np.float32)
+        if start is not None:
+            user_factors = start.users("user_factors", user_factors)
+            item_factors = start.items("item_factors", item_factors)
+            user_bias, item_bias = start.users("user_bias", user_bias), start.items("item_bias", item_bias)
+        mean = np.float32(interactions.rating.mean(dtype=np.float64))
+        rates, offset = params.rates(), mean
         if not params.biased:
-            rates[:2], start = 0, np.float32(0)  # so the biases stay 0
+            rates[:2], offset = 0, np.float32(0)  # so the biases stay 0
+            user_bias[:], item_bias[:] = 0, 0
         for epoch in range(params.n_epochs):
-            _epoch(rated.user_index, rated.item_index, rated.rating, start,
+            _epoch(interactions.user_index, interactions.item_index, interactions.rating, offset,
                    user_bias, item_bias, user_factors, item_factors, rates)  # fmt: skip
-            if progress:
-                progress(epoch + 1, params.n_epochs)
+            progress(epoch + 1, params.n_epochs)
         factors = {"user_factors": user_factors, "item_factors": item_factors}
         require_finite("SVD", "Lower the learning rates.", **factors)
-        user_known = np.bincount(rated.user_index, minlength=rated.n_users) > 0
-        item_known = np.bincount(rated.item_index, minlength=rated.n_items) > 0
+        user_known = np.bincount(interactions.user_index, minlength=n_users) > 0
+        item_known = np.bincount(interactions.item_index, minlength=n_items) > 0
         user_factors[~user_known] = 0
         item_factors[~item_known] = 0
-        self._load(
-            {
-                "mean": np.array([mean]),
-                "scale": np.array([rated.rating.min(), rated.rating.max()]),
-                "user_bias": user_bias,
-                "item_bias": item_bias,
-                **factors,
-                "user_known": user_known,
-                "item_known": item_known,
-            }
-        )
-        return self
-
-    def predict(self, user_index: NDArray[np.int32], item_index: NDArray[np.int32]) -> NDArray[np.float32]:
-        """See `Model.predict`. Clipped to the scale."""
-        check_pairs(user_index, item_index, self._user_bias.size - 1, self._item_bias.size - 1)
-        raw = pair_products(self._user_factors, self._item_factors, user_index, item_index)
-        if self.params.biased:
-            raw += self._mean + self._user_bias[user_index] + self._item_bias[item_index]
-        else:
-            raw[~(self._user_known[user_index] & self._item_known[item_index])] = self._mean
-        return np.clip(raw, self._scale[0], self._scale[1])
-
-    def scores(self, user_index: NDArray[np.int32]) -> NDArray[np.float32]:
-        """See `Model.scores`. Before clipping."""
-        check_indices("user_index", user_index, self._user_bias.size - 1)
-        raw: NDArray[np.float32] = self._user_factors[user_index] @ self._item_factors[:-1].T
-        if self.params.biased:
-            raw += (self._mean + self._user_bias[user_index])[:, None]
-            raw += self._item_bias[:-1]
-        else:
-            raw[~self._user_known[user_index]] = self._mean
-            raw[:, ~self._item_known[:-1]] = self._mean
-        return raw
-
-    def state(self) -> dict[str, NDArray[np.generic]]:
-        """See `Model.state`: mean (1,), scale (2,), and of users and items each bias, factors, known."""
         return {
-            "mean": np.array([self._mean]),
-            "scale": self._scale,
-            "user_bias": self._user_bias[:-1],
-            "item_bias": self._item_bias[:-1],
-            "user_factors": self._user_factors[:-1],
-            "item_factors": self._item_factors[:-1],
-            "user_known": self._user_known[:-1],
-            "item_known": self._item_known[:-1],
+            "mean": np.array([mean]),
+            "user_bias": user_bias,
+            "item_bias": item_bias,
+            **factors,
+            "user_known": user_known,
+            "item_known": item_known,
         }
-
-    @classmethod
-    def from_state(cls, params: Params, state: Mapping[str, NDArray[np.generic]]) -> Self:
-        """See `Model.from_state`."""
-        assert isinstance(params, SVDParams)
-        model = cls(params)
-        model._load(state)
-        return model
 
     def _load(self, state: Mapping[str, NDArray[np.generic]]) -> None:
         self._mean = floats(state["mean"])[0]
-        self._scale = floats(state["scale"])
-        # each gets one more place, of zeros, for what is unknown: index -1 finds it
-        self._user_bias = np.append(floats(state["user_bias"]), np.float32(0))
-        self._item_bias = np.append(floats(state["item_bias"]), np.float32(0))
-        self._user_factors = with_zero_row(floats(state["user_factors"]))
-        self._item_factors = with_zero_row(floats(state["item_factors"]))
-        self._user_known = np.append(state["user_known"].astype(np.bool_), np.False_)
-        self._item_known = np.append(state["item_known"].astype(np.bool_), np.False_)
+        self._user_bias, self._item_bias = floats(state["user_bias"]), floats(state["item_bias"])
+        self._user_factors, self._item_factors = floats(state["user_factors"]), floats(state["item_factors"])
+        self._user_known, self._item_known = (
+            state["user_known"].astype(np.bool_),
+            state["item_known"].astype(np.bool_),
+        )
+
+    def _predict(self, user_index: NDArray[np.int32], item_index: NDArray[np.int32]) -> NDArray[np.float32]:
+        raw = pair_products(self._user_factors, self._item_factors, user_index, item_index)
+        if self.params.biased:
+            raw += (
+                self._mean + rows_or_zero(self._user_bias, user_index) + rows_or_zero(self._item_bias, item_index)
+            )
+        else:
+            known = rows_or_zero(self._user_known, user_index) & rows_or_zero(self._item_known, item_index)
+            raw[~known] = self._mean
+        return raw
+
+    def _scores(self, user_index: NDArray[np.int32]) -> NDArray[np.float32]:
+        raw: NDArray[np.float32] = rows_or_zero(self._user_factors, user_index) @ self._item_factors.T
+        if self.params.biased:
+            raw += (self._mean + rows_or_zero(self._user_bias, user_index))[:, None]
+            raw += self._item_bias
+        else:
+            raw[~rows_or_zero(self._user_known, user_index)] = self._mean
+            raw[:, ~self._item_known] = self._mean
+        return raw
 
 
 def _initial(rng: np.random.Generator, rows: int, params: SVDParams) -> NDArray[np.float32]:

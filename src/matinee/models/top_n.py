@@ -1,6 +1,7 @@
 """The best n items of many users: in blocks of users, without sorting whole catalogues."""
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -21,7 +22,7 @@ STRIDE = 32
 
 
 def top_n(
-    model: Model,
+    model: Model[Any],
     user_index: NDArray[np.int32],
     n: int,
     exclude: sparse.csr_array | None = None,

@@ -1,6 +1,7 @@
 """Everyone's answers in advance: the top n, scores and seen items of each user, block by block."""
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ BLOCK = 8_192
 
 
 def user_blocks(
-    model: Model, snapshot: Snapshot, *, n: int, threads: int, progress: StepProgress
+    model: Model[Any], snapshot: Snapshot, *, n: int, threads: int, progress: StepProgress
 ) -> Iterator[UserBlock]:
     """Blocks of users in the order of their ids, each with its best `n` unseen items; then who has no history.
 

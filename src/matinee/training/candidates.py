@@ -76,7 +76,7 @@ def bias_rmse(train: Interactions, test: Interactions, *, seed: int) -> float | 
     return _rating_errors(make("baseline_only", {}).fit(train, seed=seed), test)["rmse"]
 
 
-def _rating_errors(model: Model, test: Interactions) -> dict[str, float]:
+def _rating_errors(model: Model[Any], test: Interactions) -> dict[str, float]:
     rated = test.rated()
     if not model.capabilities.predicts_ratings or len(rated) == 0:
         return {}

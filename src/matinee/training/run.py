@@ -173,7 +173,7 @@ def _evaluate_all(
 def _params(name: str, request: Request, settings: TrainingSettings) -> dict[str, Any]:
     """What was asked for; a model that needs to know what liking is takes it from the settings."""
     given = request.params.get(name, {})
-    if "positive_rating" in MODELS[name].params.model_fields:
+    if "positive_rating" in MODELS[name].params_type.model_fields:
         return {"positive_rating": settings.positive_rating, **given}
     return given
 
