@@ -1,21 +1,29 @@
 """What every registered model must do, whatever it has learnt."""
 
+import resource
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from matinee.core.errors import InvalidInput, Unsuitable
+from matinee.core.errors import ConfigurationError, InvalidInput, Unsuitable
+from matinee.dataset.interactions import Interactions
+from matinee.models.base import WarmStart
 from matinee.models.registry import MODELS, NAMES, load, make
 
+QUICK_SVD = {"n_factors": 8, "n_epochs": 100, "lr_all": 0.05}
 QUICK = {
     "als": {"n_factors": 8},
-    "svd": {"n_factors": 8, "n_epochs": 100, "lr_all": 0.05},
+    "blend": {"members": ["svd", "baseline_only"], "member_params": {"svd": QUICK_SVD}, "held_back": 0.2},
+    "svd": QUICK_SVD,
 }
 """Few factors, and for SVD as many steps as small data needs."""
 
 PERSONAL = [name for name in NAMES if MODELS[name].capabilities.personal]
 SEEDED = [name for name in NAMES if MODELS[name].capabilities.seeded]
+WARM = [name for name in NAMES if MODELS[name].capabilities.warm_starts]
 PREDICTORS = [name for name in NAMES if MODELS[name].capabilities.predicts_ratings]
 
 every_model = pytest.mark.parametrize("name", NAMES)
@@ -112,6 +120,126 @@ def test_infinite_ratings_never_reach_a_fit(name, mixed):
         new(name).fit(replace(mixed, rating=rating))
 
 
+@pytest.mark.parametrize("name", PREDICTORS)
+def test_a_rating_that_is_nan_is_refused_with_its_place(name, build):
+    with pytest.raises(InvalidInput, match=r"rating\[1\] is NaN"):
+        new(name).fit(build([(0, 0, 4.0), (0, 1, None), (1, 1, 2.0)], 2, 2))
+
+
+@every_model
+def test_a_model_that_has_learnt_nothing_says_so(name):
+    nobody = np.array([-1], dtype=np.int32)
+    for ask in (
+        lambda model: model.predict(nobody, nobody),
+        lambda model: model.scores(nobody),
+        lambda m: m.state(),
+    ):
+        with pytest.raises(ConfigurationError, match="learnt nothing") as caught:
+            ask(new(name))
+        assert "fit" in caught.value.remedy
+
+
+@every_model
+def test_hyperparameters_are_set_by_name(name):
+    given = make(name).params.model_dump()
+    assert MODELS[name](**given).params == make(name).params
+    with pytest.raises(ConfigurationError, match="no parameter no_such_thing"):
+        MODELS[name](no_such_thing=1)
+
+
+def warm(model, data):
+    rows = (np.arange(n, dtype=np.int32) for n in (data.n_users, data.n_items))
+    return WarmStart(model.state(), *rows)
+
+
+@pytest.mark.parametrize("name", WARM)
+def test_a_warm_start_goes_on_where_the_earlier_fit_ended(name, planted):
+    """Twice half the epochs come as near as all of them at once; half of them from noise do not."""
+    epochs = new(name).params.n_epochs
+    half = QUICK.get(name, {}) | {"n_epochs": max(1, epochs // 10)}
+    cold = make(name, half).fit(planted, seed=1)
+    twice = make(name, half).fit(planted, seed=2, start=warm(cold, planted))
+    whole = make(name, QUICK.get(name, {})).fit(planted, seed=1)
+    pairs = planted.user_index, planted.item_index
+
+    def apart(model):
+        return np.abs(model.predict(*pairs) - whole.predict(*pairs)).mean()
+
+    assert apart(twice) < apart(cold)
+
+
+@pytest.mark.parametrize("name", WARM)
+def test_a_warm_start_moves_rows_to_their_new_places(name, planted):
+    earlier = new(name).fit(planted)
+    turned = replace(
+        planted,
+        user_index=(planted.n_users - 1 - planted.user_index).astype(np.int32),
+        item_index=(planted.n_items - 1 - planted.item_index).astype(np.int32),
+    )
+    rows = (np.arange(n, dtype=np.int32)[::-1].copy() for n in (planted.n_users, planted.n_items))
+    start = WarmStart(earlier.state(), *rows)
+    model = make(name, QUICK.get(name, {}) | {"n_epochs": 1}).fit(turned, start=start)
+    items, _ = model.recommend(everyone(turned), 1, turned.matrix())
+    unturned, _ = earlier.recommend(everyone(planted), 1, planted.matrix())
+    np.testing.assert_array_equal(planted.n_items - 1 - items[::-1, 0], unturned[:, 0])
+
+
+@pytest.mark.parametrize("name", WARM)
+def test_a_warm_start_of_another_size_is_refused(name, planted, mixed):
+    earlier = new(name).fit(planted)
+    with pytest.raises(InvalidInput, match="warm start") as caught:
+        new(name).fit(mixed, start=warm(earlier, planted))
+    assert caught.value.remedy
+
+
+@pytest.mark.parametrize("name", sorted(set(NAMES) - set(WARM)))
+def test_a_model_that_begins_anew_refuses_a_warm_start(name, planted):
+    earlier = new(name).fit(planted)
+    with pytest.raises(Unsuitable, match="begin"):
+        new(name).fit(planted, start=warm(earlier, planted))
+
+
+def newcomer(data, *, user=False, item=False):
+    """The data without its last user or item, and the rows of who is left out."""
+    out = (data.user_index == data.n_users - 1) if user else (data.item_index == data.n_items - 1)
+    known = replace(data.take(~out), n_users=data.n_users - user, n_items=data.n_items - item)
+    return known, data.take(out)
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if MODELS[n].capabilities.folds_in_users])
+def test_a_user_who_came_later_gets_the_withheld_item(name, planted, planted_answer):
+    known, rows = newcomer(planted, user=True)
+    before = new(name).fit(known)
+    model = before.fold_in(rows)
+    items, _ = model.recommend(everyone(planted), 1, planted.matrix())
+    assert items[-1, 0] == planted_answer[-1]
+    np.testing.assert_array_equal(before.scores(everyone(known)), model.scores(everyone(known)))
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if MODELS[n].capabilities.folds_in_items])
+def test_an_item_that_came_later_is_liked_by_those_who_like_its_kind(name, planted):
+    known, rows = newcomer(planted, item=True)
+    before = new(name).fit(known)
+    scores = before.fold_in(rows).scores(everyone(planted))
+    own = everyone(planted) % 2 == (planted.n_items - 1) % 2
+    assert scores[own, -1].min() > scores[~own, -1].max()
+    np.testing.assert_allclose(before.scores(everyone(planted)), scores[:, :-1], rtol=1e-5, atol=1e-6)
+
+
+@every_model
+def test_who_cannot_be_folded_in_is_refused(name, planted):
+    model, can = new(name).fit(planted), MODELS[name].capabilities
+    for grown, able in (
+        (replace(planted, n_users=planted.n_users + 1), can.folds_in_users),
+        (replace(planted, n_items=planted.n_items + 1), can.folds_in_items),
+    ):
+        if not able:
+            with pytest.raises(Unsuitable, match="cannot fold in"):
+                model.fold_in(grown)
+    with pytest.raises(InvalidInput, match="fewer"):
+        model.fold_in(replace(planted.take(np.zeros(len(planted), np.bool_)), n_users=1))
+
+
 @every_model
 def test_nan_predictions_do_not_follow_from_missing_values(name, mixed):
     assert np.isnan(mixed.rating).any()
@@ -179,6 +307,37 @@ def test_a_model_is_its_state(name, mixed):
     np.testing.assert_array_equal(copy.scores(users), model.scores(users))
     np.testing.assert_array_equal(copy.predict(users, users), model.predict(users, users))
     assert same_bits(copy.fold_in_arrays(), model.fold_in_arrays())
+
+
+@contextmanager
+def address_space(extra_bytes):
+    """Whatever is allocated in here, by whatever language, must fit into so much more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (now + extra_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if MODELS[n].capabilities.scales])
+def test_a_model_that_scales_needs_no_dense_matrix(name, mixed):
+    """A million users × 1,000 items: users × items would take 4 GB, users × users 4 TB."""
+    new(name).fit(mixed).recommend(everyone(mixed), 1)  # compiles outside the limit
+    rng = np.random.default_rng(0)
+    n_users, n_items, size = 1_000_000, 1_000, 50_000
+    users = np.sort(rng.choice(n_users, size, replace=False)).astype(np.int32)
+    items = rng.integers(n_items, size=size, dtype=np.int32)
+    ratings = rng.integers(1, 6, size).astype(np.float32)
+    data = Interactions(n_users, n_items, users, items, ratings, np.full(size, np.nan, np.float32))
+    few = QUICK.get(name, {}) | ({"n_epochs": 1} if "n_epochs" in MODELS[name].params_type.model_fields else {})
+    with address_space(1_500_000_000):
+        model = make(name, few).fit(data)
+        predicted = model.predict(users[:50], items[:50])
+        items_shown, _ = model.recommend(users[:3], 5)
+    assert np.isfinite(predicted).all()
+    assert items_shown.shape == (3, 5)
 
 
 @every_model

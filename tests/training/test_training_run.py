@@ -115,6 +115,18 @@ def test_untimed_data_is_split_at_random_and_refuses_a_split_by_time(settings, h
         run(Request(models=("popularity",)), by_time, home, lake)
 
 
+def test_a_candidate_that_the_data_does_not_suit_is_passed_over_where_asked(settings, home, lake):
+    fill(lake, planted())
+    wanted = {"als": {"positive_rating": 100}, "svd": {"n_factors": 8}}
+    report = run(
+        Request(models=("als", "svd", "popularity"), params=wanted, skip_unsuitable=True), settings, home, lake
+    )
+    assert list(report.unsuitable) == ["als"]
+    assert "positives" in read_manifest(home.bundles / report.bundle).candidates["als"]["unsuitable"]
+    with pytest.raises(Unsuitable, match="positives"):
+        run(Request(models=("als", "svd"), params=wanted), settings, home, lake)
+
+
 def test_an_unknown_model_is_refused_before_the_long_work(settings, home, lake):
     def no_progress(*_):
         pytest.fail("the long work had begun")

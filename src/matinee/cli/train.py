@@ -1,6 +1,7 @@
 """`matinee train`."""
 
 from dataclasses import asdict
+from itertools import chain
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,12 +16,18 @@ from matinee.core.settings import TrainingSettings
 if TYPE_CHECKING:
     from matinee.training.run import RunReport
 
+AUTO = "auto"
+"""The name that stands for the candidates of the settings."""
+
 
 def run(
     model: Annotated[
         list[str] | None,
         typer.Option(
-            "--model", "-m", help="Candidate; may be given several times. Of those that pass, the best wins."
+            "--model",
+            "-m",
+            help="Candidate; may be given several times. Of those that pass, the best wins. `auto`: those that "
+            "the setting `training.candidates` names.",
         ),
     ] = None,
     param: Annotated[
@@ -46,6 +53,8 @@ def run(
         report = _train(context, model, param, repeat, progress, accept_data=accept_data)
     if not as_json:
         people.print(candidates_table(describe(report, published=publish)))
+        for name, why in report.unsuitable.items():
+            people.print(f"[yellow]{name} was passed over:[/] {why}")
         for found in report.quality.checks:
             if found.verdict != "ok":
                 people.print(f"[yellow]data: {found.name}[/]  {found.message}")
@@ -89,10 +98,18 @@ def _train(
         request = repeat_of(manifest)
         settings = settings.model_copy(update={"training": TrainingSettings(**manifest.options)})
     else:
-        models = tuple(model or [settings.training.model])
+        asked = model or [settings.training.model]
+        auto = AUTO in asked
+        named = (settings.training.candidates if name == AUTO else (name,) for name in asked)
+        models = tuple(dict.fromkeys(chain.from_iterable(named)))
         if param and len(models) > 1:
             raise ConfigurationError("--param belongs to one candidate", remedy="Give a single --model with it.")
-        request = Request(models=models, params={models[0]: _parse(param or [])}, accept_data=accept_data)
+        request = Request(
+            models=models,
+            params={models[0]: _parse(param or [])},
+            skip_unsuitable=auto,
+            accept_data=accept_data,
+        )
     return train(
         request, settings=settings, home=context.home, lake=context.lake, clock=context.clock, progress=progress
     )
@@ -168,6 +185,7 @@ def describe(report: "RunReport", *, published: bool) -> dict[str, Any]:
             }
             for e in report.evaluations
         },
+        "unsuitable": report.unsuitable,
         "bias_rmse": report.bias_rmse,
         "quality": report.quality.as_dict(),
         "lake_versions": report.snapshot.lake_versions,

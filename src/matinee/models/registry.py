@@ -10,7 +10,9 @@ from matinee.core.errors import ConfigurationError
 from matinee.models.als import ALS
 from matinee.models.base import Model, validated
 from matinee.models.bias import BaselineOnly
+from matinee.models.blend import Blend
 from matinee.models.popularity import Popularity
+from matinee.models.presets import PRESETS, preset_names
 from matinee.models.svd import SVD
 
 MODELS: Mapping[str, type[Model[Any]]] = {
@@ -18,6 +20,7 @@ MODELS: Mapping[str, type[Model[Any]]] = {
     for model in (
         ALS,
         BaselineOnly,
+        Blend,
         Popularity,
         SVD,
     )
@@ -32,26 +35,35 @@ def make(name: str, params: Mapping[str, object] | None = None) -> Model[Any]:
     """An unfitted model.
 
     Args:
-        name: one of `NAMES`.
-        params: hyperparameters; the defaults for those not given.
+        name: one of `NAMES`, or of `PRESETS`: a model with tuned hyperparameters, as `svd@movielens-1m`.
+        params: hyperparameters; those not given are the preset's, or the defaults.
 
     Raises:
         ConfigurationError: there is no such model or parameter (the message lists what there is), or a value
             cannot be.
     """
-    kind = _kind(name)
-    return kind(validated(name, kind.params_type, params or {}))
+    kind, tuned = _kind(name)
+    return kind(validated(name, kind.params_type, {**tuned, **(params or {})}))
 
 
 def load(name: str, params: Mapping[str, object], state: Mapping[str, NDArray[np.generic]]) -> Model[Any]:
     """The fitted model whose `state` was kept. Errors as for `make`."""
-    kind = _kind(name)
+    kind, _ = _kind(name)
     return kind.from_state(validated(name, kind.params_type, params), state)
 
 
-def _kind(name: str) -> type[Model[Any]]:
-    if name not in MODELS:
+def _kind(name: str) -> tuple[type[Model[Any]], Mapping[str, object]]:
+    """The class of a model, and the hyperparameters that its name stands for."""
+    model = name.partition("@")[0]
+    if model not in MODELS:
         raise ConfigurationError(
-            f"there is no model {name!r}; there are {', '.join(NAMES)}", remedy="Choose one of these names."
+            f"there is no model {model!r}; there are {', '.join(NAMES)}", remedy="Choose one of these names."
         )
-    return MODELS[name]
+    if model == name:
+        return MODELS[model], {}
+    if name not in PRESETS:
+        there = ", ".join(preset_names(model)) or "none"
+        raise ConfigurationError(
+            f"there is no preset {name!r}; of {model} there are: {there}", remedy="Choose one, or leave `@…` out."
+        )
+    return MODELS[model], PRESETS[name].params

@@ -32,6 +32,8 @@ class Request:
         params: hyperparameters by model name, over the defaults.
         versions: version of each lake table to train on; the latest where not given.
         expect_hash: the content hash that the snapshot must have, when a run is repeated.
+        skip_unsuitable: pass over candidates that the data does not suit (an items × items matrix that does not
+            fit, say) instead of ending the run; what they said is noted.
         accept_data: go on although a check of the data would stop the run; what it found is still noted.
     """
 
@@ -39,6 +41,7 @@ class Request:
     params: dict[str, dict[str, Any]] = field(default_factory=dict)
     versions: dict[str, int] | None = None
     expect_hash: str | None = None
+    skip_unsuitable: bool = False
     accept_data: bool = False
 
 
@@ -54,6 +57,8 @@ class RunReport:
     bias_rmse: float | None
     quality: QualityReport
     snapshot: Snapshot
+    unsuitable: dict[str, str] = field(default_factory=dict)
+    """Candidates that were passed over, and why."""
     mlflow_version: str | None = None
 
     def raise_if_refused(self) -> None:
@@ -97,7 +102,7 @@ def train(
         make(name, request.params.get(name))  # a wrong name or parameter is told before the long work
     with home.lock("train"):
         snapshot, quality = _snapshot(request, home=home, lake=lake, progress=progress)
-        evaluations, rmse_of_bias = _evaluate_all(request, snapshot, settings.training, clock, progress)
+        evaluations, unsuitable, rmse_of_bias = _evaluate_all(request, snapshot, settings.training, clock, progress)
         popularity = next(e for e in evaluations if e.name == POPULARITY)
         options = settings.training
         verdicts = {
@@ -105,7 +110,7 @@ def train(
             for e in evaluations
             if e.name in request.models
         }
-        report = RunReport(None, None, evaluations, verdicts, rmse_of_bias, quality, snapshot)
+        report = RunReport(None, None, evaluations, verdicts, rmse_of_bias, quality, snapshot, unsuitable)
         chosen = _best(evaluations, verdicts)
         if chosen is not None:
             version = _publishable_bundle(
@@ -145,29 +150,34 @@ def _previous_statistics(home: Home) -> dict[str, Any] | None:
 
 def _evaluate_all(
     request: Request, snapshot: Snapshot, settings: TrainingSettings, clock: Clock, progress: StepProgress
-) -> tuple[list[Evaluation], float | None]:
+) -> tuple[list[Evaluation], dict[str, str], float | None]:
     kind = settings.split
     if kind == "auto":
         kind = "last" if snapshot.timed else "random"
     train_part, test_part = split(snapshot.interactions, kind, settings.test_fraction, seed=settings.seed)
-    names = dict.fromkeys((POPULARITY, *request.models))
-    evaluations = [
-        evaluate(
-            name,
-            _params(name, request, settings),
-            train_part,
-            test_part,
-            seed=settings.seed,
-            threads=settings.threads,
-            positive_rating=settings.positive_rating,
-            segments=snapshot.user_segment,
-            segment_names=snapshot.segments,
-            clock=clock,
-            progress=progress,
-        )
-        for name in names
-    ]
-    return evaluations, bias_rmse(train_part, test_part, seed=settings.seed)
+    evaluations, unsuitable = [], {}
+    for name in dict.fromkeys((POPULARITY, *request.models)):
+        try:
+            evaluations.append(
+                evaluate(
+                    name,
+                    _params(name, request, settings),
+                    train_part,
+                    test_part,
+                    seed=settings.seed,
+                    threads=settings.threads,
+                    positive_rating=settings.positive_rating,
+                    segments=snapshot.user_segment,
+                    segment_names=snapshot.segments,
+                    clock=clock,
+                    progress=progress,
+                )
+            )
+        except Unsuitable as error:
+            if not request.skip_unsuitable or name == POPULARITY:
+                raise
+            unsuitable[name] = str(error)
+    return evaluations, unsuitable, bias_rmse(train_part, test_part, seed=settings.seed)
 
 
 def _params(name: str, request: Request, settings: TrainingSettings) -> dict[str, Any]:
@@ -231,7 +241,8 @@ def _provenance(chosen: Evaluation, report: RunReport, settings: TrainingSetting
         libraries=library_versions(),
         metrics={"all": dict(chosen.metrics), **{k: dict(v) for k, v in chosen.by_subgroup.items()}},
         gate=Gate(passed=verdict.publishable, evidence={"verdict": verdict.ranking, **verdict.evidence}),
-        candidates={e.name: {**e.metrics, "fit_seconds": e.fit_seconds} for e in report.evaluations},
+        candidates={e.name: {**e.metrics, "fit_seconds": e.fit_seconds} for e in report.evaluations}
+        | {name: {"unsuitable": why} for name, why in report.unsuitable.items()},
         options=settings.model_dump(mode="json"),
         quality=report.quality.as_dict(),
     )
