@@ -3,6 +3,7 @@
 import pytest
 
 from matinee.core.errors import ConfigurationError
+from matinee.models.presets import PRESETS
 from matinee.models.registry import MODELS, NAMES, load, make
 
 
@@ -34,3 +35,20 @@ def test_an_unknown_parameter_lists_the_known():
 def test_a_value_that_cannot_be_is_named():
     with pytest.raises(ConfigurationError, match=r"n_factors: .*greater than 0"):
         make("als", {"n_factors": 0})
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_every_preset_makes_its_model(name):
+    model = make(name, {"n_epochs": 3})
+    assert model.name == name.partition("@")[0]
+    assert (
+        model.params.model_dump() == make(model.name, {**PRESETS[name].params, "n_epochs": 3}).params.model_dump()
+    )
+    assert PRESETS[name].evidence
+
+
+def test_an_unknown_preset_lists_the_known():
+    with pytest.raises(ConfigurationError, match=r"no preset 'svd@mars'; of svd there are: svd@movielens-1m"):
+        make("svd@mars")
+    with pytest.raises(ConfigurationError, match="of popularity there are: none"):
+        make("popularity@mars")

@@ -12,7 +12,22 @@ class Preset(NamedTuple):
     """What it reached, on what, and by what search."""
 
 
-PRESETS: Mapping[str, Preset] = {}
+PRESETS: Mapping[str, Preset] = {
+    "svd@movielens-1m": Preset(
+        {
+            "n_factors": 200,
+            "n_epochs": 120,
+            "lr_all": 0.003,
+            "reg_all": 0.05,
+            "reg_bu": 0.02,
+            "reg_bi": 0.02,
+            "init_std_dev": 0.01,
+        },
+        "RMSE 0.8423 ± 0.0021 (mean and standard deviation of 5 random folds), where the defaults have 0.8737 ± "
+        "0.0019. Chosen among 31 settings by RMSE on one random fifth of the ratings, held out otherwise than these "
+        "folds.",
+    ),
+}
 """Every preset that ships, by `model@data set`."""
 
 

@@ -15,7 +15,7 @@ from matinee.dataset.quality import QualityReport, check
 from matinee.dataset.snapshot import Snapshot, take_snapshot
 from matinee.dataset.splits import split
 from matinee.lake.lake import Lake
-from matinee.models.registry import MODELS, make
+from matinee.models.registry import make
 from matinee.training.answers import popularity_orders, user_blocks
 from matinee.training.candidates import Evaluation, StepProgress, bias_rmse, evaluate
 from matinee.training.gate import Verdict, judge
@@ -28,7 +28,8 @@ class Request:
     """What a run was asked for.
 
     Args:
-        models: names of the candidates; of those that pass the gate the one with the best nDCG@10 is kept.
+        models: names of the candidates, models or presets; of those that pass the gate the one with the best
+            nDCG@10 is kept.
         params: hyperparameters by model name, over the defaults.
         versions: version of each lake table to train on; the latest where not given.
         expect_hash: the content hash that the snapshot must have, when a run is repeated.
@@ -183,7 +184,7 @@ def _evaluate_all(
 def _params(name: str, request: Request, settings: TrainingSettings) -> dict[str, Any]:
     """What was asked for; a model that needs to know what liking is takes it from the settings."""
     given = request.params.get(name, {})
-    if "positive_rating" in MODELS[name].params_type.model_fields:
+    if "positive_rating" in make(name).params_type.model_fields:
         return {"positive_rating": settings.positive_rating, **given}
     return given
 
@@ -229,7 +230,7 @@ def _publishable_bundle(
 def _provenance(chosen: Evaluation, report: RunReport, settings: TrainingSettings) -> Provenance:
     snapshot, verdict = report.snapshot, report.verdicts[chosen.name]
     return Provenance(
-        model=chosen.name,
+        model=make(chosen.name).name,  # a preset names a model and its parameters
         params=chosen.params,
         seed=settings.seed,
         lake_versions=snapshot.lake_versions,
