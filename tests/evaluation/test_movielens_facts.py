@@ -45,6 +45,12 @@ def test_svd_predicts_ratings_as_published(halves, fitted):
     assert mae(predicted, test.rating) == pytest.approx(0.686, abs=0.003)
 
 
+def test_tuning_takes_svd_well_below_its_defaults(halves):
+    train, test = halves
+    tuned = make("svd@movielens-1m").fit(train)
+    assert rmse(tuned.predict(test.user_index, test.item_index), test.rating) < 0.845
+
+
 def test_svd_beats_the_bias_baseline_on_rmse(halves, fitted):
     test = halves[1]
     svd, bias = (

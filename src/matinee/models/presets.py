@@ -24,8 +24,8 @@ PRESETS: Mapping[str, Preset] = {
             "init_std_dev": 0.01,
         },
         "RMSE 0.8423 ± 0.0021 (mean and standard deviation of 5 random folds), where the defaults have 0.8737 ± "
-        "0.0019. Chosen among 31 settings by RMSE on one random fifth of the ratings, held out otherwise than these "
-        "folds.",
+        "0.0019. Chosen among some thirty settings by RMSE on one random fifth of the ratings, held out otherwise "
+        "than these folds.",
     ),
 }
 """Every preset that ships, by `model@data set`."""
