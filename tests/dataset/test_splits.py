@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from matinee.core.errors import InvalidInput, Unsuitable
 from matinee.dataset.interactions import Interactions
-from matinee.dataset.splits import last_split, random_split, split, time_split
+from matinee.dataset.splits import k_folds, last_split, leave_last_out, random_split, split, time_split
 
 
 def build(pairs, times):
@@ -128,3 +128,55 @@ def test_a_fraction_outside_0_to_1_is_refused(kind, fraction):
 def test_an_unknown_kind_is_refused():
     with pytest.raises(InvalidInput, match="no split 'leave one out'"):
         split(build([(0, 0), (0, 1)], [1, 2]), "leave one out", 0.5)
+
+
+@given(interactions(), st.integers(2, 8), st.integers(0, 9))
+def test_folds_hold_out_every_row_once_and_evenly(data, folds, seed):
+    assume(len(data) >= folds)
+    parts = list(k_folds(data, folds, seed))
+    assert len(parts) == folds
+    held = [test.rating.astype(int).tolist() for _, test in parts]
+    assert sorted(row for rows in held for row in rows) == list(range(len(data)))
+    assert max(map(len, held)) - min(map(len, held)) <= 1
+    for train, test in parts:
+        assert (train.n_users, test.n_items) == (data.n_users, data.n_items)
+        assert (np.diff(train.rating) > 0).all()
+        assert (np.diff(test.rating) > 0).all()
+        assert sorted([*train.rating, *test.rating]) == list(range(len(data)))
+
+
+def test_the_seed_decides_on_folds():
+    data = build([(row // 6, row % 6) for row in range(36)], None)
+
+    def held(seed):
+        return [tuple(test.rating) for _, test in k_folds(data, 3, seed)]
+
+    assert held(1) == held(1)
+    assert len({fold for seed in range(5) for fold in held(seed)}) == 15
+
+
+def test_folds_that_cannot_be_are_refused_before_the_first_is_asked_for():
+    data = build([(0, 0), (0, 1)], None)
+    with pytest.raises(InvalidInput, match="folds is 1"):
+        k_folds(data, 1)
+    with pytest.raises(Unsuitable, match="would be empty"):
+        k_folds(data, 3)
+    assert [test.rating.size for _, test in k_folds(data, 2)] == [1, 1]
+
+
+@given(interactions())
+def test_leaving_the_last_out_holds_out_one_row_of_each_user_that_has_two(data):
+    whole = Counter(data.user_index.tolist())
+    assume(max(whole.values()) > 1)
+    train, test = leave_last_out(data)
+    assert Counter(test.user_index.tolist()) == {user: 1 for user, rows in whole.items() if rows > 1}
+    for user, time in zip(test.user_index, test.time_us, strict=True):
+        assert time == data.time_us[data.user_index == user].max()
+    assert sorted([*train.rating, *test.rating]) == list(range(len(data)))
+
+
+def test_leaving_the_last_out_needs_times_and_a_user_with_two_rows():
+    with pytest.raises(Unsuitable, match="needs event times"):
+        leave_last_out(build([(0, 0), (0, 1)], None))
+    with pytest.raises(Unsuitable, match="would be empty"):
+        leave_last_out(build([(0, 0), (1, 1)], [3, 4]))

@@ -2,11 +2,15 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from matinee.core.errors import InvalidInput, Unsuitable
 from matinee.dataset.interactions import Interactions
-from matinee.evaluation.ranking import evaluate_ranking
+from matinee.evaluation import ranking as module
+from matinee.evaluation.ranking import evaluate_ranking, evaluate_rankings, find_relevant, rank
 from matinee.models.popularity import Popularity
+from matinee.models.registry import make
 
 
 def data(rows, n_users=5, n_items=6) -> Interactions:
@@ -100,3 +104,69 @@ def test_what_cannot_be_evaluated_is_refused(model):
         evaluate_ranking(model, TRAIN, data([(0, 4, 5)], n_items=7))
     with pytest.raises(Unsuitable, match="positive"):
         evaluate_ranking(model, TRAIN, data([(0, 4, 1)]))
+
+
+@pytest.fixture(scope="module")
+def larger():
+    """Random likes of 90 users and 40 items, a fifth held out, and factors fitted to the rest."""
+    rng = np.random.default_rng(3)
+    pairs = np.flatnonzero(rng.random(90 * 40) < 0.2)
+    whole = data([(p // 40, p % 40, rng.integers(3, 6)) for p in pairs], 90, 40)
+    held_out = rng.random(len(whole)) < 0.2
+    train = whole.take(~held_out)
+    return make("als", {"n_factors": 4, "n_epochs": 2}).fit(train), train, whole.take(held_out)
+
+
+def assert_equal(report, other):
+    assert (report.k, report.coverage, report.users_left_out) == (other.k, other.coverage, other.users_left_out)
+    np.testing.assert_array_equal(report.user_index, other.user_index)
+    np.testing.assert_array_equal(report.items, other.items)
+    for name, values in report.per_user.items():
+        np.testing.assert_array_equal(values, other.per_user[name])
+
+
+def test_several_lengths_at_once_are_each_alone(larger):
+    reports = evaluate_rankings(*larger, ks=(20, 3, 10))
+    assert list(reports) == [20, 3, 10]
+    for k, report in reports.items():
+        assert report.items.shape == (report.user_index.size, k)
+        assert_equal(report, evaluate_ranking(*larger, k=k))
+
+
+def test_blocks_and_threads_change_nothing(larger, monkeypatch):
+    whole = evaluate_ranking(*larger, k=5)
+    monkeypatch.setattr(module, "USERS_AT_ONCE", 7)
+    assert_equal(evaluate_ranking(*larger, k=5), whole)
+    assert_equal(evaluate_ranking(*larger, k=5, threads=3), whole)
+
+
+def test_progress_counts_the_blocks(larger, monkeypatch):
+    monkeypatch.setattr(module, "USERS_AT_ONCE", 20)
+    steps = []
+    report = evaluate_ranking(*larger, progress=lambda done, total: steps.append((done, total)))
+    assert 40 < report.user_index.size <= 60
+    assert steps == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_lists_are_the_models_own_without_what_users_had(larger):
+    model, train, _ = larger
+    users = np.array([5, 3, 5, 80], np.int32)
+    items = rank(model, train, users, 6)
+    wanted, _ = model.recommend(users, 6, train.matrix()[users])
+    np.testing.assert_array_equal(items, wanted)
+
+
+@given(st.sets(st.tuples(st.integers(0, 4), st.integers(0, 5)), min_size=1), st.integers(0, 99), st.integers(1, 5))
+def test_hits_are_looked_up_by_user(pairs, seed, block):
+    relevant = find_relevant(TRAIN, data([(u, i, 5) for u, i in sorted(pairs)]), 4)
+    items = np.random.default_rng(seed).integers(-1, 6, (relevant.user_index.size, 4)).astype(np.int32)
+    wanted = [[(u, i) in pairs for i in row] for u, row in zip(relevant.user_index, items.tolist(), strict=True)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "USERS_AT_ONCE", block)
+        np.testing.assert_array_equal(relevant.hits(items), wanted)
+    assert relevant.n_relevant.tolist() == [sum(v == u for v, _ in pairs) for u in relevant.user_index]
+
+
+def test_no_length_is_refused(model):
+    with pytest.raises(InvalidInput, match="expected 1 or more"):
+        evaluate_rankings(model, TRAIN, data([(0, 4, 5)]), ())

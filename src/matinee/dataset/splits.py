@@ -5,6 +5,7 @@ order of the whole, make it up again. What to choose when: Campos, Díez and Can
 systems: a comprehensive survey and analysis of existing evaluation protocols", UMUAI 24, 2014.
 """
 
+from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
@@ -79,11 +80,47 @@ def last_split(interactions: Interactions, fraction: float) -> Parts:
         Unsuitable: there are no times, or no user has two rows.
     """
     _check_fraction(fraction)
+    counts = np.bincount(interactions.user_index, minlength=interactions.n_users)
+    return _hold_out_last(interactions, np.maximum(1, np.floor(counts * fraction + 0.5)).astype(np.int64))
+
+
+def leave_last_out(interactions: Interactions) -> Parts:
+    """Hold out the single latest row of each user that has two or more; as `last_split`, whatever a user's rows.
+
+    Raises:
+        Unsuitable: there are no times, or no user has two rows.
+    """
+    return _hold_out_last(interactions, np.ones(interactions.n_users, dtype=np.int64))
+
+
+def k_folds(interactions: Interactions, folds: int, seed: int = 0) -> Iterator[Parts]:
+    """Random folds: as many splits, in which each row is held out exactly once.
+
+    The parts held out differ in size by one row at most, and their rows are drawn from all alike; the same seed
+    gives the same folds. Stone 1974, "Cross-Validatory Choice and Assessment of Statistical Predictions". O(n)
+    time for each fold, and memory for one at a time.
+
+    Raises:
+        InvalidInput: `folds` is below 2.
+        Unsuitable: there are fewer rows than folds.
+    """
+    if folds < 2:
+        raise InvalidInput(f"folds is {folds}; expected 2 or more")
+    if len(interactions) < folds:
+        raise _too_few(interactions)
+    fold = np.empty(len(interactions), dtype=np.int32)
+    order = np.random.default_rng(seed).permutation(len(interactions))
+    fold[order] = np.arange(len(interactions), dtype=np.int32) % folds
+    return (_parts(interactions, fold == number) for number in range(folds))
+
+
+def _hold_out_last(interactions: Interactions, wanted: NDArray[np.int64]) -> Parts:
+    """Hold out each user's `wanted` latest rows, but never all; see `last_split` for rows of the same moment."""
     times = interactions.require_times("a split by each user's last interactions")
     users = interactions.user_index
     order = np.lexsort((_tie_breaker(users, interactions.item_index), times, users))
     counts = np.bincount(users, minlength=interactions.n_users)
-    sizes = np.clip(np.floor(counts * fraction + 0.5), 1, np.maximum(counts - 1, 0)).astype(np.int64)
+    sizes = np.minimum(wanted, np.maximum(counts - 1, 0))
     ends = np.cumsum(counts)
     place = np.arange(len(interactions))
     held_out = np.zeros(len(interactions), dtype=np.bool_)

@@ -25,6 +25,24 @@ def mae(predicted: NDArray[np.floating], actual: NDArray[np.floating]) -> float:
     return float(np.mean(np.abs(_errors(predicted, actual))))
 
 
+def user_rmse(
+    predicted: NDArray[np.floating], actual: NDArray[np.floating], user_index: NDArray[np.int32]
+) -> NDArray[np.float64]:
+    """RMSE over each user's own ratings, float64, shape (users with a rating,), by ascending user index.
+
+    Args:
+        predicted: r̂, shape (n,).
+        actual: r, shape (n,).
+        user_index: whose ratings they are, shape (n,).
+
+    Raises:
+        InvalidInput, Unsuitable: as for `rmse`.
+    """
+    squared = _errors(predicted, actual) ** 2
+    _, place, count = np.unique(user_index, return_inverse=True, return_counts=True)
+    return np.sqrt(np.bincount(place, weights=squared) / count)
+
+
 def _errors(predicted: NDArray[np.floating], actual: NDArray[np.floating]) -> NDArray[np.float64]:
     if predicted.shape != actual.shape or predicted.ndim != 1:
         raise InvalidInput(f"predicted has shape {predicted.shape} and actual {actual.shape}; expected (n,) twice")
