@@ -1,10 +1,10 @@
 """SVD: biased matrix factorisation of ratings by stochastic gradient descent."""
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, ClassVar
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from pydantic import Field
 
@@ -12,6 +12,7 @@ from matinee.dataset.interactions import Interactions
 from matinee.models.arrays import floats, require_finite, rows_or_zero
 from matinee.models.base import Capabilities, Model, Params, Progress, State, WarmStart
 from matinee.models.factors import pair_products
+from matinee.models.svd_steps import Blocks, epoch, ridge_rows
 
 Rate = Annotated[float, Field(ge=0)]
 
@@ -72,47 +73,64 @@ class SVD(Model[SVDParams]):
     What is unknown takes no part: an unknown user leaves μ + b_i, an unknown item μ + b_u. Without biases (`biased`
     false) a pair with anything unknown gets μ.
 
+    With t threads an epoch goes through t × t blocks of users × items, t at a time that share neither (`Blocks`):
+    the same updates with the ratings in another order, which converge to the same error. The order, and so the
+    result, depends on t alone: the same seed and t give the same bits.
+
+    An epoch takes O(n_ratings · n_factors) time, shared among the threads. Memory is
+    O((n_users + n_items) · n_factors), and with several threads a copy of the ratings.
+
+    `fold_in` of a user gives it the b_u and p_u that minimise, over its n ratings of known items,
+
+        Σ (r_ui − μ − b_i − b_u − q_i·p_u)² + n (λ_bu b_u² + λ_pu |p_u|²),
+
+    in O(n · n_factors² + n_factors³): what the steps above tend to, with everything of the items held fixed. Of an
+    item the same the other way round, with the λ of items. Without biases μ, b_u and b_i are left out.
+
     State: mean (1,), and of users and items each bias, factors, known.
     """
 
     name: ClassVar[str] = "svd"
-    capabilities: ClassVar[Capabilities] = Capabilities(predicts_ratings=True, personal=True, warm_starts=True)
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        predicts_ratings=True,
+        personal=True,
+        folds_in_users=True,
+        folds_in_items=True,
+        warm_starts=True,
+        threads_change_results=True,
+    )
     params_type: ClassVar[type[Params]] = SVDParams
 
     def _fit(
         self, interactions: Interactions, seed: int, threads: int, progress: Progress, start: WarmStart | None
     ) -> State:
-        params, rng = self.params, np.random.default_rng(seed)
-        n_users, n_items = interactions.n_users, interactions.n_items
-        user_factors = _initial(rng, n_users, params)
-        item_factors = _initial(rng, n_items, params)
-        user_bias, item_bias = np.zeros(n_users, dtype=np.float32), np.zeros(n_items, dtype=np.float32)
-        if start is not None:
-            user_factors = start.users("user_factors", user_factors)
-            item_factors = start.items("item_factors", item_factors)
-            user_bias, item_bias = start.users("user_bias", user_bias), start.items("item_bias", item_bias)
+        params = self.params
+        learnt = _beginning(params, interactions.n_users, interactions.n_items, seed, start)
         mean = np.float32(interactions.rating.mean(dtype=np.float64))
         rates, offset = params.rates(), mean
         if not params.biased:
             rates[:2], offset = 0, np.float32(0)  # so the biases stay 0
-            user_bias[:], item_bias[:] = 0, 0
-        for epoch in range(params.n_epochs):
-            _epoch(interactions.user_index, interactions.item_index, interactions.rating, offset,
-                   user_bias, item_bias, user_factors, item_factors, rates)  # fmt: skip
-            progress(epoch + 1, params.n_epochs)
-        factors = {"user_factors": user_factors, "item_factors": item_factors}
-        require_finite("SVD", "Lower the learning rates.", **factors)
-        user_known = np.bincount(interactions.user_index, minlength=n_users) > 0
-        item_known = np.bincount(interactions.item_index, minlength=n_items) > 0
-        user_factors[~user_known] = 0
-        item_factors[~item_known] = 0
+        known = {
+            "user": np.bincount(interactions.user_index, minlength=interactions.n_users) > 0,
+            "item": np.bincount(interactions.item_index, minlength=interactions.n_items) > 0,
+        }
+        for name, rows in learnt.items():
+            rows[~known[name[:4]]] = 0
+        blocks = Blocks.cut(interactions.user_index, interactions.item_index, interactions.rating, threads)
+
+        def step(users: NDArray[np.int32], items: NDArray[np.int32], ratings: NDArray[np.float32]) -> None:
+            epoch(users, items, ratings, offset, rates, *learnt.values())
+
+        with ThreadPoolExecutor(threads) as pool:
+            for done in range(params.n_epochs):
+                blocks.epoch(pool, step)
+                progress(done + 1, params.n_epochs)
+        require_finite("SVD", "Lower the learning rates.", **learnt)
         return {
             "mean": np.array([mean]),
-            "user_bias": user_bias,
-            "item_bias": item_bias,
-            **factors,
-            "user_known": user_known,
-            "item_known": item_known,
+            **learnt,
+            "user_known": known["user"],
+            "item_known": known["item"],
         }
 
     def _load(self, state: Mapping[str, NDArray[np.generic]]) -> None:
@@ -145,39 +163,58 @@ class SVD(Model[SVDParams]):
             raw[:, ~self._item_known] = self._mean
         return raw
 
+    def _fold_in(self, newcomers: Interactions) -> State:
+        rated, rates = newcomers.rated(), self.params.rates()
+        users = self._folded(
+            "user", rated.user_index, "item", rated.item_index, rated.rating, newcomers.n_users, rates[[4, 6]]
+        )
+        items = self._folded(
+            "item", rated.item_index, "user", rated.user_index, rated.rating, newcomers.n_items, rates[[5, 7]]
+        )
+        return {**users, **items}
 
-def _initial(rng: np.random.Generator, rows: int, params: SVDParams) -> NDArray[np.float32]:
-    drawn = rng.normal(params.init_mean, params.init_std_dev, (rows, params.n_factors))
-    return drawn.astype(np.float32)
+    def _folded(
+        self,
+        new: str,
+        new_index: NDArray[np.int32],
+        old: str,
+        old_index: NDArray[np.int32],
+        rating: NDArray[np.float32],
+        n_all: int,
+        regs: NDArray[np.float32],
+    ) -> State:
+        """The arrays of the side `new` ("user" or "item"), grown to `n_all` rows."""
+        state, biased = self._state, self.params.biased
+        n_known, known = len(state[f"{new}_known"]), state[f"{old}_known"].astype(np.bool_)
+        rows = np.flatnonzero((new_index >= n_known) & (old_index < known.size))
+        rows = rows[known[old_index[rows]]]
+        row, others = new_index[rows] - n_known, old_index[rows]
+        residual = rating[rows] - self._mean - floats(state[f"{old}_bias"])[others] if biased else rating[rows]
+        features = floats(state[f"{old}_factors"])[others]
+        bias, factors = ridge_rows(row, residual, features, n_all - n_known, regs[0], regs[1], biased=biased)
+        met = np.bincount(row, minlength=n_all - n_known) > 0
+        grown = {f"{new}_bias": bias, f"{new}_factors": factors, f"{new}_known": met}
+        return {name: np.concatenate([state[name], added]) for name, added in grown.items()}
 
 
-@njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})  # sums of products in vector registers
-def _epoch(
-    user_index: NDArray[np.int32],
-    item_index: NDArray[np.int32],
-    rating: NDArray[np.float32],
-    mean: np.float32,
-    user_bias: NDArray[np.float32],
-    item_bias: NDArray[np.float32],
-    user_factors: NDArray[np.float32],
-    item_factors: NDArray[np.float32],
-    rates: NDArray[np.float32],
-) -> None:
-    """One pass over the ratings in their order; changes the biases and factors in place."""
-    lr_bu, lr_bi, lr_pu, lr_qi, reg_bu, reg_bi, reg_pu, reg_qi = rates
-    keep_pu, keep_qi = np.float32(1) - lr_pu * reg_pu, np.float32(1) - lr_qi * reg_qi
-    n_factors = user_factors.shape[1]
-    for row in range(rating.size):
-        u, i = user_index[row], item_index[row]
-        pu, qi = user_factors[u], item_factors[i]
-        product = np.float32(0)
-        for f in range(n_factors):
-            product += pu[f] * qi[f]
-        error = rating[row] - (mean + user_bias[u] + item_bias[i] + product)
-        user_bias[u] += lr_bu * (error - reg_bu * user_bias[u])
-        item_bias[i] += lr_bi * (error - reg_bi * item_bias[i])
-        step_pu, step_qi = lr_pu * error, lr_qi * error
-        for f in range(n_factors):
-            puf, qif = pu[f], qi[f]
-            pu[f] = keep_pu * puf + step_pu * qif
-            qi[f] = keep_qi * qif + step_qi * puf
+def _beginning(
+    params: SVDParams, n_users: int, n_items: int, seed: int, start: WarmStart | None
+) -> dict[str, NDArray[np.float32]]:
+    """What `epoch` changes, in the order in which it takes it."""
+    rng = np.random.default_rng(seed)
+    user_factors, item_factors = (
+        rng.normal(params.init_mean, params.init_std_dev, (rows, params.n_factors)).astype(np.float32)
+        for rows in (n_users, n_items)
+    )
+    user_bias, item_bias = np.zeros(n_users, dtype=np.float32), np.zeros(n_items, dtype=np.float32)
+    if start is not None:
+        user_factors = start.users("user_factors", user_factors)
+        item_factors = start.items("item_factors", item_factors)
+        if params.biased:
+            user_bias, item_bias = start.users("user_bias", user_bias), start.items("item_bias", item_bias)
+    return {
+        "user_bias": user_bias,
+        "item_bias": item_bias,
+        "user_factors": user_factors,
+        "item_factors": item_factors,
+    }
