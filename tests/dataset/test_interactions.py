@@ -40,9 +40,9 @@ def test_wrong_types_and_lengths_are_refused():
         make([0], [0], ratings=[float("inf")])
 
 
-def test_a_rating_decides_what_is_liked_and_watching_counts_without_one():
+def test_a_rating_decides_what_is_liked_and_the_choice_counts_without_one():
     interactions = make([0, 0, 0, 0], [0, 1, 2, 3], ratings=[4, 3, NAN, NAN], watched=[NAN, 1.0, 0.1, NAN])
-    assert interactions.positive(4.0).tolist() == [True, False, True, False]
+    assert interactions.positive(4.0).tolist() == [True, False, True, True]
     assert interactions.rated().item_index.tolist() == [0, 1]
 
 

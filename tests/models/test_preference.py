@@ -28,8 +28,8 @@ def test_unrated_watching_counts_and_grows_to_one():
     assert weigh(np.nan, 1.5) == 1
 
 
-def test_nothing_known_is_nothing_liked():
-    assert weigh(np.nan, np.nan) == 0
+def test_of_a_bare_event_the_choice_counts():
+    assert weigh(np.nan, np.nan) == 1
 
 
 def test_the_threshold_moves():

@@ -85,8 +85,8 @@ class Interactions:
         return self.take(~np.isnan(self.rating))
 
     def positive(self, threshold: float) -> NDArray[np.bool_]:
-        """bool, shape (n,): what counts as liking. A rating decides where there is one; else watching counts."""
-        return np.where(np.isnan(self.rating), ~np.isnan(self.watched), self.rating >= threshold)
+        """bool, shape (n,): what counts as liking. A rating decides where there is one; else the choice counts."""
+        return np.isnan(self.rating) | (self.rating >= threshold)
 
     def matrix(self, values: "NDArray[np.float32] | None" = None) -> sparse.csr_array:
         """Users × items in CSR with sorted indices; `values` (n,) or ones."""

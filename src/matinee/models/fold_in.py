@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from matinee.core.errors import InvalidInput
 
 _NUMBERS = ("alpha", "reg", "mean_total", "positive_rating")
+_NEWER = {"reg_exponent": 0.5, "epsilon": 0.0}
+"""Numbers that older bundles lack, and what was true of all models then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,9 +20,10 @@ class FoldIn:
 
     With item factors Y (n_items × k) and a user's items i of weight w_i, the factors x solve
 
-        (YᵀY + λI + Σ α·w_i·y_i·y_iᵀ) x = Σ (1 + α·w_i)·y_i        λ = reg · √(Ē Σ α·w_i)
+        (YᵀY + λI + Σ e_i·y_i·y_iᵀ) x = Σ (1 + e_i)·y_i        λ = reg · E^ν · Ē^(1 − ν),  E = Σ e_i
 
-    and the scores are Y·x. A user without any item of positive weight gets the prior: the mean user's factors.
+    where e_i = α·w_i, or α·ln(1 + w_i / ε) if ε > 0; and the scores are Y·x. A user without any item of
+    positive weight gets the prior: the mean user's factors.
 
     Attributes:
         item_factors: Y, float32, shape (n_items, k); may be a read-only map of a file.
@@ -28,8 +31,10 @@ class FoldIn:
         prior: float32, shape (k,).
         alpha: how much one unit of weight adds to the confidence of 1.
         reg: regularisation, as a share of what a user's weights add to the confidence.
-        mean_total: Ē, the mean over the users of the fit of Σ α·w_i.
+        mean_total: Ē, the mean over the users of the fit of E.
         positive_rating: what `matinee.models.preference.confidence` is to be given for the weights.
+        reg_exponent: ν.
+        epsilon: ε; 0 where confidence grows linearly with the weight.
     """
 
     item_factors: NDArray[np.float32]
@@ -39,22 +44,25 @@ class FoldIn:
     reg: float
     mean_total: float
     positive_rating: float
+    reg_exponent: float = _NEWER["reg_exponent"]
+    epsilon: float = _NEWER["epsilon"]
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[np.generic]]) -> Self:
-        """From what `to_arrays` gave.
+        """From what `to_arrays` gave, now or before there were `reg_exponent` and `epsilon`.
 
         Raises:
             InvalidInput: an array is missing or its shape does not fit the others.
         """
-        missing = sorted({field.name for field in fields(cls)} - set(arrays))
+        missing = sorted({field.name for field in fields(cls)} - set(arrays) - set(_NEWER))
         if missing:
             raise InvalidInput(f"fold-in lacks the arrays {', '.join(missing)}")
         factors = np.asarray(arrays["item_factors"], dtype=np.float32)
         if factors.ndim != 2:
             raise InvalidInput(f"fold-in: item_factors has shape {factors.shape}; expected (n_items, k)")
         k = factors.shape[1]
-        shapes = {"gram": (k, k), "prior": (k,), **dict.fromkeys(_NUMBERS, (1,))}
+        numbers = (*_NUMBERS, *(name for name in _NEWER if name in arrays))
+        shapes = {"gram": (k, k), "prior": (k,), **dict.fromkeys(numbers, (1,))}
         for name, shape in shapes.items():
             if arrays[name].shape != shape:
                 raise InvalidInput(f"fold-in: {name} has shape {arrays[name].shape}; expected {shape}")
@@ -62,7 +70,7 @@ class FoldIn:
             factors,
             np.asarray(arrays["gram"], dtype=np.float64),
             np.asarray(arrays["prior"], dtype=np.float32),
-            *(float(np.asarray(arrays[name]).item()) for name in _NUMBERS),
+            **{name: float(np.asarray(arrays[name]).item()) for name in numbers},
         )
 
     def to_arrays(self) -> dict[str, NDArray[np.generic]]:
@@ -71,7 +79,7 @@ class FoldIn:
             "item_factors": self.item_factors,
             "gram": self.gram,
             "prior": self.prior,
-            **{name: np.array([getattr(self, name)], dtype=np.float64) for name in _NUMBERS},
+            **{name: np.array([getattr(self, name)], dtype=np.float64) for name in (*_NUMBERS, *_NEWER)},
         }
 
     def factors(self, item_index: NDArray[np.int32], weight: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -89,9 +97,10 @@ class FoldIn:
         if not used.any():
             return self.prior
         y = self.item_factors[item_index[used]].astype(np.float64)
-        extra = self.alpha * weight[used].astype(np.float64)
+        extra = self.alpha * scaled(weight[used].astype(np.float64), self.epsilon)
         system = self.gram + (y.T * extra) @ y
-        system.flat[:: len(system) + 1] += self.reg * np.sqrt(self.mean_total * extra.sum())
+        held = self.reg * extra.sum() ** self.reg_exponent * self.mean_total ** (1 - self.reg_exponent)
+        system.flat[:: len(system) + 1] += held
         x = np.linalg.solve(system, (1.0 + extra) @ y)
         return x.astype(np.float32)
 
@@ -110,3 +119,8 @@ class FoldIn:
         wrong = np.flatnonzero(~(weight >= 0) | np.isinf(weight))
         if wrong.size:
             raise InvalidInput(f"weight[{wrong[0]}] is {weight[wrong[0]]}; expected a number of 0 or more")
+
+
+def scaled(weight: NDArray[np.float64], epsilon: float) -> NDArray[np.float64]:
+    """What α multiplies: ln(1 + w / ε), or w itself if ε is 0. Shape (n,)."""
+    return np.log1p(weight / epsilon) if epsilon else weight

@@ -23,7 +23,7 @@ def confidence(
         w = rating / positive_rating               if rating ≥ positive_rating
         w = 0                                      if rating < positive_rating: seen, and not liked
         w = 0.1 + 0.9 · min(max(watched, 0), 1)    if unrated: choosing it counts, finishing it counts more
-        w = 0                                      if neither is known
+        w = 1                                      if neither is known: all there is to it is the choice
 
     So a rating that just suffices and a movie watched to its end weigh the same: 1. The weight is positive exactly
     where `Interactions.positive` is true.
@@ -40,5 +40,5 @@ def confidence(
     shares = np.asarray(watched, dtype=np.float32)
     rated = np.where(ratings >= positive_rating, ratings / np.float32(positive_rating), np.float32(0))
     chosen = np.float32(LEAST_WATCHED) + np.float32(1 - LEAST_WATCHED) * np.clip(shares, 0, 1)
-    unrated = np.where(np.isnan(shares), np.float32(0), chosen)
+    unrated = np.where(np.isnan(shares), np.float32(1), chosen)
     return np.where(np.isnan(ratings), unrated, rated).astype(np.float32)

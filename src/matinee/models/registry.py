@@ -11,9 +11,19 @@ from matinee.models.als import ALS
 from matinee.models.base import Model, validated
 from matinee.models.bias import BaselineOnly
 from matinee.models.blend import Blend
+from matinee.models.bpr import BPR
+from matinee.models.co_clustering import CoClustering
+from matinee.models.ease import EASE
+from matinee.models.item_knn import ItemKNN
+from matinee.models.knn import KNNBaseline, KNNBasic, KNNWithMeans, KNNWithZScore
+from matinee.models.nmf import NMF
+from matinee.models.normal_predictor import NormalPredictor
 from matinee.models.popularity import Popularity
 from matinee.models.presets import PRESETS, preset_names
+from matinee.models.rp3beta import RP3beta
+from matinee.models.slope_one import SlopeOne
 from matinee.models.svd import SVD
+from matinee.models.svdpp import SVDpp
 
 MODELS: Mapping[str, type[Model[Any]]] = {
     model.name: model
@@ -21,8 +31,21 @@ MODELS: Mapping[str, type[Model[Any]]] = {
         ALS,
         BaselineOnly,
         Blend,
+        BPR,
+        CoClustering,
+        EASE,
+        ItemKNN,
+        KNNBaseline,
+        KNNBasic,
+        KNNWithMeans,
+        KNNWithZScore,
+        NMF,
+        NormalPredictor,
         Popularity,
+        RP3beta,
+        SlopeOne,
         SVD,
+        SVDpp,
     )
 }
 """Every model, by its name."""

@@ -179,7 +179,11 @@ def _folded_in(view: _View) -> _Ranked | None:
     fold_in, lately = view.bundle.fold_in, view.lately
     if fold_in is None or lately is None:
         return None
-    known = [(i, done) for i, done in zip(view.lately_index, lately.entries, strict=True) if i is not None]
+    known = [
+        (i, done)
+        for i, done in zip(view.lately_index, lately.entries, strict=True)
+        if i is not None and (done.minutes_seen or done.rating is not None)  # else it says nothing of liking
+    ]
     index = np.array([i for i, _ in known], dtype=np.int32)
     rating = np.array([np.nan if done.rating is None else done.rating for _, done in known], dtype=np.float32)
     # The share of each item's minutes that was seen, NaN where none was.
