@@ -28,8 +28,7 @@ class Request:
     """What a run was asked for.
 
     Args:
-        models: names of the candidates, models or presets; of those that pass the gate the one with the best
-            nDCG@10 is kept.
+        models: names of the candidates; of those that pass the gate the one with the best nDCG@10 is kept.
         params: hyperparameters by model name, over the defaults.
         versions: version of each lake table to train on; the latest where not given.
         expect_hash: the content hash that the snapshot must have, when a run is repeated.
@@ -230,7 +229,7 @@ def _publishable_bundle(
 def _provenance(chosen: Evaluation, report: RunReport, settings: TrainingSettings) -> Provenance:
     snapshot, verdict = report.snapshot, report.verdicts[chosen.name]
     return Provenance(
-        model=make(chosen.name).name,  # a preset names a model and its parameters
+        model=chosen.name,
         params=chosen.params,
         seed=settings.seed,
         lake_versions=snapshot.lake_versions,
