@@ -8,9 +8,9 @@ import pytest
 from matinee.cli.settings import as_markdown
 from tests_root import ROOT
 
-VERBS = ["demo", "import", "ingest", "train", "serve", "recommend", "trace", "read", "settings", "version",
-         "history rebuild", "history show", "lake status", "lake maintain", "release list", "release publish",
-         "release rollback"]  # fmt: skip
+VERBS = ["demo", "import", "ingest", "train", "tune", "compare", "serve", "recommend", "trace", "read", "settings",
+         "version", "history rebuild", "history show", "lake status", "lake maintain", "release list",
+         "release publish", "release rollback"]  # fmt: skip
 
 
 @pytest.mark.parametrize("verb", VERBS)

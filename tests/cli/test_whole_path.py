@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 
+import polars as pl
 import pytest
 
 from tests_root import ROOT
@@ -76,6 +77,16 @@ def test_the_readmes_stream_comes_in(matinee):
     assert (taken["read"], taken["accepted"]) == (2, 2)
     shown = matinee.json("history", "show", "1")["entries"]
     assert {entry["item"]: entry["rating"] for entry in shown} == {"alien+1979": 5.0, "260": 4.5}
+
+
+def test_the_readmes_models_answer_by_themselves():
+    users = ("ann", "bob", "cat")
+    rows = [(user, f"m{item}", 1 + (u + item) % 5) for u, user in enumerate(users) for item in range(9)]
+    ratings = pl.DataFrame(rows, schema=["user", "item", "rating"], orient="row")
+    code = (ROOT / "README.md").read_text().split("```python\n")[2].split("```")[0]
+    told = {"ratings": ratings}
+    exec(code, told)
+    assert told["items"].shape == told["scores"].shape == (1, 10)
 
 
 def test_a_home_with_other_data_is_not_touched_by_the_demo(matinee, rating_table, free_port):

@@ -7,6 +7,7 @@ import typer
 
 from matinee import __version__
 from matinee.cli import (
+    compare,
     demo,
     history,
     importing,
@@ -19,6 +20,7 @@ from matinee.cli import (
     settings,
     trace,
     train,
+    tune,
 )
 from matinee.cli.output import complain
 from matinee.core.errors import MatineeError, RetryableError
@@ -35,6 +37,8 @@ app.command("demo")(demo.run)
 app.command("import")(importing.run)
 app.command("ingest")(ingest.run)
 app.command("train")(train.run)
+app.command("tune")(tune.run)
+app.command("compare")(compare.run)
 app.command("serve")(serve.run)
 app.command("recommend")(recommend.run)
 app.command("trace")(trace.run)

@@ -14,7 +14,7 @@ from matinee.core.errors import ConfigurationError, GateRefused
 from matinee.core.settings import TrainingSettings
 
 if TYPE_CHECKING:
-    from matinee.training.run import RunReport
+    from matinee.training.run import Request, RunReport
 
 AUTO = "auto"
 """The name that stands for the candidates of the settings."""
@@ -27,7 +27,8 @@ def run(
             "--model",
             "-m",
             help="Candidate; may be given several times. Of those that pass, the best wins. `auto`: those that "
-            "the setting `training.candidates` names.",
+            "the setting `training.candidates` names. `svd@movielens-1m`: with a preset, or with what "
+            "`matinee tune` kept by that name.",
         ),
     ] = None,
     param: Annotated[
@@ -85,7 +86,7 @@ def _train(
     accept_data: bool,
 ) -> "RunReport":
     from matinee.bundle.manifest import read_manifest  # noqa: PLC0415 - a verb imports what it uses
-    from matinee.training.run import Request, repeat_of, train  # noqa: PLC0415
+    from matinee.training.run import repeat_of, train  # noqa: PLC0415
 
     settings = context.settings
     if repeat is not None:
@@ -98,21 +99,31 @@ def _train(
         request = repeat_of(manifest)
         settings = settings.model_copy(update={"training": TrainingSettings(**manifest.options)})
     else:
-        asked = model or [settings.training.model]
-        auto = AUTO in asked
-        named = (settings.training.candidates if name == AUTO else (name,) for name in asked)
-        models = tuple(dict.fromkeys(chain.from_iterable(named)))
-        if param and len(models) > 1:
-            raise ConfigurationError("--param belongs to one candidate", remedy="Give a single --model with it.")
-        request = Request(
-            models=models,
-            params={models[0]: _parse(param or [])},
-            skip_unsuitable=auto,
-            accept_data=accept_data,
-        )
+        request = _request(context, model or [settings.training.model], param or [], accept_data=accept_data)
     return train(
         request, settings=settings, home=context.home, lake=context.lake, clock=context.clock, progress=progress
     )
+
+
+def _request(context: Context, asked: list[str], param: list[str], *, accept_data: bool) -> "Request":
+    """What the names and parameters on the command line ask training for."""
+    from matinee.training.run import Request  # noqa: PLC0415 - a verb imports what it uses
+    from matinee.training.tuned import resolve  # noqa: PLC0415
+
+    candidates = context.settings.training.candidates
+    names = dict.fromkeys(chain.from_iterable(candidates if name == AUTO else (name,) for name in asked))
+    if param and len(names) > 1:
+        raise ConfigurationError("--param belongs to one candidate", remedy="Give a single --model with it.")
+    params: dict[str, dict[str, Any]] = {}
+    for name in names:
+        model, tuned = resolve(context.home, name)
+        if model in params:
+            raise ConfigurationError(
+                f"{model} stands twice among the candidates",
+                remedy="Give it once; `matinee tune` compares settings.",
+            )
+        params[model] = {**tuned, **_parse(param)}
+    return Request(models=tuple(params), params=params, skip_unsuitable=AUTO in asked, accept_data=accept_data)
 
 
 def _parse(texts: list[str]) -> dict[str, Any]:
