@@ -44,7 +44,8 @@ bench: $(VENV)/.developer  ## The benchmarks (DATA=folder with the real data set
 	@test -n "$(DATA)" || { echo "Name the folder of real data: make bench DATA=…"; exit 2; }
 	$(BIN)/python benchmarks/read.py --path $(DATA)/movielog/movielog.csv.gz
 	$(BIN)/python benchmarks/ingest.py --path $(DATA)/movielog/movielog.csv.gz
-	$(BIN)/python benchmarks/svd.py --path $(DATA)/ml-1m
+	$(BIN)/python benchmarks/surprise_table.py --path $(DATA)/ml-100k
+	$(BIN)/python benchmarks/surprise_table.py --dataset movielens-1m --path $(DATA)/ml-1m --models svd
 	$(BIN)/python benchmarks/serving.py
 
 docs: $(VENV)/.developer  ## Check that the commands and figures in the documentation are true
