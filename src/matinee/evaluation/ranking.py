@@ -103,7 +103,7 @@ def evaluate_rankings(
     """`evaluate_ranking` at several lengths of the lists, ranking once: shorter lists begin the longest.
 
     Relevant to a user are the items of its interactions in `test` that are positive (`Interactions.positive`):
-    rated at or above `positive_rating`, or watched and not rated. Users without a relevant item are left out and
+    rated at or above `positive_rating`, or not rated at all. Users without a relevant item are left out and
     counted. Why no negatives are sampled: Krichene and Rendle 2020, "On Sampled Metrics for Item Recommendation".
 
     Time is what the model's `scores` of u users take and O(u · n_items) to select. Memory, beside the
