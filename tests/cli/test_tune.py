@@ -42,6 +42,8 @@ def test_a_search_keeps_its_best_set_by_name_and_training_finds_it(matinee, rati
         (("tune", "popularity", "x.csv"), "no default space"),
         (("tune", "svd", "x.csv", "--grid", "k=1,2"), "no hyperparameter 'k'"),
         (("tune", "svd", "x.csv", "--grid", "n_factors=1", "--space", "n_factors=1..2"), "two ways"),
+        (("tune", "svd@movielens-1m", "x.csv"), "is a tuned set"),
+        (("tune", "svd", "movielens-1m"), "it ships"),
         (("tune", "svd", "x.csv"), "neither a file nor a data set"),
     ],
 )

@@ -59,7 +59,7 @@ def run(
     name, and `matinee train --model MODEL@NAME` takes it. After Ctrl-C the same command goes on where it ended.
     """
     from matinee.training.search import SearchOptions, search  # noqa: PLC0415 - a verb imports what it uses
-    from matinee.training.tuned import keep  # noqa: PLC0415
+    from matinee.training.tuned import keep, name_of  # noqa: PLC0415
 
     context = open_context("tune", home)
     dimensions = _dimensions(model, grid, space)
@@ -76,6 +76,7 @@ def run(
         resamples=training.bootstrap_resamples,
     )
     label = name or Path(dataset).stem.lower()
+    study_name = name_of(model, label)  # a wrong name is told before the long work
     interactions = load_interactions(context, dataset, path, quiet=as_json)
     with bars(quiet=as_json) as progress:
         report = search(
@@ -84,7 +85,7 @@ def run(
             interactions,
             options,
             storage_url=f"sqlite:///{context.home.data / 'tuning.sqlite'}",
-            study_name=f"{model}@{label}",
+            study_name=study_name,
             clock=context.clock,
             progress=lambda done, total, _best: progress(f"searching {model}", done, total),
         )
@@ -101,6 +102,11 @@ def _dimensions(model: str, grid: list[str] | None, space: list[str] | None) -> 
     from matinee.models.registry import make  # noqa: PLC0415
     from matinee.models.spaces import SPACES, parse_grid, parse_space  # noqa: PLC0415
 
+    if "@" in model:
+        raise ConfigurationError(
+            f"{model} is a tuned set, and a search is for a model",
+            remedy=f"Name the model, {model.partition('@')[0]}, and search near that set with --space.",
+        )
     kind = make(model).params_type
     if grid and space:
         raise ConfigurationError("--grid and --space are two ways to search", remedy="Give one of them.")

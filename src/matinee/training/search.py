@@ -120,7 +120,7 @@ def search(
     """Search a space for the best hyperparameters of a model; goes on where an interrupted search ended.
 
     Args:
-        model: its name in the registry, or a preset that the search begins from.
+        model: its name in the registry.
         space: dimensions by hyperparameter.
         interactions: all that may be used.
         options: how to search.

@@ -14,8 +14,8 @@ FORMAT = 1
 _LABEL = re.compile(r"[a-z0-9][a-z0-9._-]{0,39}")
 
 
-def keep(home: Home, model: str, label: str, params: dict[str, Any], evidence: dict[str, Any]) -> str:
-    """Keep a set of hyperparameters; returns its name, `model@label`. One of that name is replaced.
+def name_of(model: str, label: str) -> str:
+    """What a kept set is called: `model@label`.
 
     Raises:
         ConfigurationError: the label cannot be one, or belongs to a preset that ships.
@@ -24,8 +24,14 @@ def keep(home: Home, model: str, label: str, params: dict[str, Any], evidence: d
     if _LABEL.fullmatch(label) is None or name in PRESETS:
         raise ConfigurationError(
             f"{name!r} cannot be the name of tuned hyperparameters" + (": it ships" if name in PRESETS else ""),
-            remedy="Give lower-case letters, digits, `.`, `_` and `-`, at most 40, that no preset has.",
+            remedy="Give --name: lower-case letters, digits, `.`, `_` and `-`, at most 40, that no preset has.",
         )
+    return name
+
+
+def keep(home: Home, model: str, label: str, params: dict[str, Any], evidence: dict[str, Any]) -> str:
+    """Keep a set of hyperparameters; returns its name. One of that name is replaced. Errors as for `name_of`."""
+    name = name_of(model, label)
     document = {"format_version": FORMAT, "model": model, "params": params, "evidence": evidence}
     _folder(home).mkdir(parents=True, exist_ok=True)
     write_json(_folder(home) / f"{name}.json", document)
