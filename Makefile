@@ -47,6 +47,7 @@ bench: $(VENV)/.developer  ## The benchmarks (DATA=folder with the real data set
 	$(BIN)/python benchmarks/surprise_table.py --path $(DATA)/ml-100k
 	$(BIN)/python benchmarks/surprise_table.py --dataset movielens-1m --path $(DATA)/ml-1m --models svd
 	$(BIN)/python benchmarks/serving.py
+	$(BIN)/python benchmarks/scale.py --largest 1
 
 docs: $(VENV)/.developer  ## Check that the commands and figures in the documentation are true
 	$(BIN)/python -m pytest tests/cli
