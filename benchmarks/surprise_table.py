@@ -3,8 +3,8 @@
     python benchmarks/surprise_table.py --dataset movielens-100k [--path FOLDER] [--folds 5] [--models svd nmf]
 
 The ratings are dealt into 5 random folds; each fold is held out in turn and both libraries learn the rest with
-their defaults, one after the other. Each fit has a process of its own, and all have the same cores (one, unless
-`--threads` says otherwise). Compilation, reading and the making of each library's own form of the data are not
+their defaults, one after the other. Each fit has a process of its own, and all have the same cores: all there are,
+unless `--threads` says otherwise. scikit-surprise's models use one of them. Compilation, reading and the making of each library's own form of the data are not
 timed; predicting is, with `algo.test(testset)` as scikit-surprise's users do it. Peak memory is the process's, with
 the interpreter, the imports and the data. Fold k is learnt with seed k by both, which draw differently from it:
 hence the range of the errors over the folds.
@@ -254,6 +254,10 @@ def _both(row: Result, key: str, form: str) -> str:
     return " / ".join("–" if row[k] is None else format(row[k], form) for k in (key, f"peer_{key}"))
 
 
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", default="movielens-100k", choices=("movielens-100k", "movielens-1m"))
@@ -270,7 +274,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--folds", type=int, default=N_FOLDS, choices=range(1, N_FOLDS + 1), help="run so many of the 5"
     )
-    parser.add_argument("--threads", type=int, default=1, help="cores that each process may use")
+    parser.add_argument("--threads", type=int, default=_cores(), help="cores that each process may use; all there are")
     parser.add_argument("--json", action="store_true", help="a list of objects, one a model")
     parser.add_argument("--worker", nargs="+", help=argparse.SUPPRESS)
     return parser.parse_args()

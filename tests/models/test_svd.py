@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from matinee.core.errors import ConfigurationError
 from matinee.dataset.interactions import Interactions
+from matinee.models.arrays import normal
 from matinee.models.base import WarmStart
 from matinee.models.svd import SVD, SVDParams
 from matinee.models.svd_steps import Blocks, ridge_rows
@@ -17,8 +18,10 @@ from matinee.models.svd_steps import Blocks, ridge_rows
 def plain_sgd(data, params, seed):
     """Surprise's loop in float64, from the same start."""
     rng = np.random.default_rng(seed)
-    p = rng.normal(params.init_mean, params.init_std_dev, (data.n_users, params.n_factors))
-    q = rng.normal(params.init_mean, params.init_std_dev, (data.n_items, params.n_factors))
+    p, q = (
+        normal(rng, params.init_mean, params.init_std_dev, (rows, params.n_factors)).astype(np.float64)
+        for rows in (data.n_users, data.n_items)
+    )
     bu, bi = np.zeros(data.n_users), np.zeros(data.n_items)
     lr_bu, lr_bi, lr_pu, lr_qi, reg_bu, reg_bi, reg_pu, reg_qi = params.rates().astype(np.float64)
     mean = data.rating.mean() if params.biased else 0.0

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from matinee.core.errors import ConfigurationError
+from matinee.models.arrays import normal
 from matinee.models.base import WarmStart
 from matinee.models.svdpp import SVDpp, SVDppParams, epoch_by_user
 from models.conftest import make_interactions
@@ -38,7 +39,7 @@ def textbook_epoch(users, items, ratings, mean, rates, bu, bi, p, q, y):
 
 def beginning(rng, data, params):
     p, q, y = (
-        rng.normal(params.init_mean, params.init_std_dev, (rows, params.n_factors))
+        normal(rng, params.init_mean, params.init_std_dev, (rows, params.n_factors)).astype(np.float64)
         for rows in (data.n_users, data.n_items, data.n_items)
     )
     return [np.zeros(data.n_users), np.zeros(data.n_items), p, q, y]

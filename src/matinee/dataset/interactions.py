@@ -81,8 +81,9 @@ class Interactions:
         )
 
     def rated(self) -> "Interactions":
-        """Only the rows with a rating."""
-        return self.take(~np.isnan(self.rating))
+        """Only the rows with a rating; itself where every row has one."""
+        without = np.isnan(self.rating)
+        return self.take(~without) if without.any() else self
 
     def positive(self, threshold: float) -> NDArray[np.bool_]:
         """bool, shape (n,): what counts as liking. A rating decides where there is one; else the choice counts."""
@@ -93,8 +94,7 @@ class Interactions:
         data = np.ones(len(self), dtype=np.float32) if values is None else values
         shape = (self.n_users, self.n_items)
         matrix = sparse.csr_array((data, (self.user_index, self.item_index)), shape=shape)
-        matrix.sort_indices()
-        return matrix
+        return matrix if matrix.has_sorted_indices else matrix.tocsc().tocsr()  # linear, where sorting is not
 
     def by_user(self) -> Iterator[tuple[int, NDArray[np.intp]]]:
         """Each user that has rows, with their row numbers."""

@@ -12,7 +12,7 @@ from scipy import sparse
 from matinee.core.errors import Unsuitable
 from matinee.dataset.interactions import Interactions
 from matinee.models.als_steps import cholesky_step, conjugate_gradient_step
-from matinee.models.arrays import floats, require_finite
+from matinee.models.arrays import floats, normal, require_finite
 from matinee.models.base import Capabilities, Model, Params, Progress, State, WarmStart
 from matinee.models.factors import pair_products
 from matinee.models.fold_in import FoldIn, scaled
@@ -190,7 +190,7 @@ def _extras(interactions: Interactions, params: ALSParams) -> sparse.csr_array:
 
 def _initial(rng: np.random.Generator, rows: sparse.csr_array, params: ALSParams) -> NDArray[np.float32]:
     """Random factors for the rows that have entries; zeros for the others, which no step changes."""
-    drawn = rng.normal(0, params.init_std_dev, (rows.shape[0], params.n_factors)).astype(np.float32)
+    drawn = normal(rng, 0, params.init_std_dev, (rows.shape[0], params.n_factors))
     drawn[np.diff(rows.indptr) == 0] = 0
     return drawn
 

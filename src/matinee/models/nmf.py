@@ -12,13 +12,13 @@ from scipy import sparse
 
 from matinee.core.errors import ConfigurationError
 from matinee.dataset.interactions import Interactions
-from matinee.models.arrays import floats, require_finite, rows_or_zero
+from matinee.models.arrays import floats, on_cache_lines, padded, require_finite, rows_or_zero
 from matinee.models.base import Capabilities, Model, Params, Progress, State, WarmStart
 from matinee.models.factors import pair_products
 
 Rate = Annotated[float, Field(ge=0)]
 
-LANES = 8
+LANES = 16
 """Within the fit, rows of factors are filled up with zeros to a multiple of it, which vector registers like."""
 GROUP = 4
 """Ratings that the compiled step takes at a time; within the fit, rows of ratings are filled up to a multiple."""
@@ -180,9 +180,8 @@ def _initial(
             warm = start.items("item_factors", drawn) if n else start.users("user_factors", drawn)
             learnt = warm.any(axis=1)  # products never leave 0, which is what those without ratings had
             drawn[learnt] = warm[learnt]
-        full = np.zeros((rows.size + 1, -(-params.n_factors // LANES) * LANES), dtype=np.float32)
-        full[:-1, : params.n_factors][rows] = drawn[rows]
-        found.append(full)
+        drawn[~rows] = 0
+        found.append(padded(np.append(drawn, np.zeros((1, params.n_factors), dtype=np.float32), axis=0), LANES))
     return found
 
 
@@ -224,7 +223,7 @@ def _renewed(
     offset: NDArray[np.float32],
 ) -> NDArray[np.float32]:
     """The factors of one side after the epoch, from both sides' before it. Each row stands alone."""
-    out = np.zeros_like(own)
+    out = on_cache_lines(*own.shape)
     n_rows = side.real.size
 
     def part(first: int) -> None:

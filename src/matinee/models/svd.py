@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from matinee.dataset.interactions import Interactions
-from matinee.models.arrays import floats, require_finite, rows_or_zero
+from matinee.models.arrays import floats, normal, padded, require_finite, rows_or_zero
 from matinee.models.base import Capabilities, Model, Params, Progress, State, WarmStart
 from matinee.models.factors import pair_products
 from matinee.models.svd_steps import Blocks, epoch, ridge_rows
@@ -118,6 +118,7 @@ class SVD(Model[SVDParams]):
             rows[~known[name[:4]]] = 0
         blocks = Blocks.cut(interactions.user_index, interactions.item_index, interactions.rating, threads)
 
+
         def step(users: NDArray[np.int32], items: NDArray[np.int32], ratings: NDArray[np.float32]) -> None:
             epoch(users, items, ratings, offset, rates, *learnt.values())
 
@@ -125,6 +126,8 @@ class SVD(Model[SVDParams]):
             for done in range(params.n_epochs):
                 blocks.epoch(pool, step)
                 progress(done + 1, params.n_epochs)
+        for name in ("user_factors", "item_factors"):
+            learnt[name] = np.ascontiguousarray(learnt[name][:, : params.n_factors])
         require_finite("SVD", "Lower the learning rates.", **learnt)
         return {
             "mean": np.array([mean]),
@@ -200,11 +203,10 @@ class SVD(Model[SVDParams]):
 def _beginning(
     params: SVDParams, n_users: int, n_items: int, seed: int, start: WarmStart | None
 ) -> dict[str, NDArray[np.float32]]:
-    """What `epoch` changes, in the order in which it takes it."""
+    """What `epoch` changes, in the order in which it takes it; factors filled up with columns of zeros."""
     rng = np.random.default_rng(seed)
     user_factors, item_factors = (
-        rng.normal(params.init_mean, params.init_std_dev, (rows, params.n_factors)).astype(np.float32)
-        for rows in (n_users, n_items)
+        normal(rng, params.init_mean, params.init_std_dev, (rows, params.n_factors)) for rows in (n_users, n_items)
     )
     user_bias, item_bias = np.zeros(n_users, dtype=np.float32), np.zeros(n_items, dtype=np.float32)
     if start is not None:
@@ -215,6 +217,6 @@ def _beginning(
     return {
         "user_bias": user_bias,
         "item_bias": item_bias,
-        "user_factors": user_factors,
-        "item_factors": item_factors,
+        "user_factors": padded(user_factors),
+        "item_factors": padded(item_factors),
     }

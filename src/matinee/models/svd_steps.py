@@ -40,7 +40,7 @@ class Blocks:
         """Cut into t × t."""
         if t == 1:
             return cls(user_index, item_index, rating, np.array([0, rating.size]), t)
-        block = _part(user_index, t) * t + _part(item_index, t)
+        block = (_part(user_index, t) * t + _part(item_index, t)).astype(np.min_scalar_type(t * t))  # sorts fast
         order = np.argsort(block, kind="stable")
         first = np.concatenate([[0], np.cumsum(np.bincount(block, minlength=t * t))])
         return cls(user_index[order], item_index[order], rating[order], first, t)
@@ -99,22 +99,21 @@ def epoch(
         error = rating[row] - (mean + user_bias[u] + item_bias[i] + product)
         user_bias[u] += lr_bu * (error - reg_bu * user_bias[u])
         item_bias[i] += lr_bi * (error - reg_bi * item_bias[i])
-        step_pu, step_qi, product = lr_pu * error, lr_qi * error, np.float32(0)
-        # Waiting for what was just written takes longer than sums: a user's next product is summed on the way.
-        known = row < last and user_index[row + 1] == user_index[row]
-        if known:
-            j = np.uint32(item_index[row + 1])
-            for f in range(user_factors.shape[1]):
-                pf, qf = user_factors[u, f], item_factors[i, f]
-                moved = keep_pu * pf + step_pu * qf
-                user_factors[u, f] = moved
-                item_factors[i, f] = keep_qi * qf + step_qi * pf
-                product += moved * item_factors[j, f]
-        else:
-            for f in range(user_factors.shape[1]):
-                pf, qf = user_factors[u, f], item_factors[i, f]
-                user_factors[u, f] = keep_pu * pf + step_pu * qf
-                item_factors[i, f] = keep_qi * qf + step_qi * pf
+        step_pu, step_qi = lr_pu * error, lr_qi * error
+        # Each step waits for the error, which waits for a sum over what the step before wrote. So a user's next
+        # product is made of sums over what stands here before this step, which need not wait for this error:
+        #     (keep p + step q_i)·q_j = keep p·q_j + step q_i·q_j
+        after = min(row + 1, last)
+        j = np.uint32(item_index[after])
+        known = np.uint32(user_index[after]) == u and j != i
+        pq, qq = np.float32(0), np.float32(0)
+        for f in range(user_factors.shape[1]):
+            pf, qf, following = user_factors[u, f], item_factors[i, f], item_factors[j, f]
+            user_factors[u, f] = keep_pu * pf + step_pu * qf
+            item_factors[i, f] = keep_qi * qf + step_qi * pf
+            pq += pf * following
+            qq += qf * following
+        product = keep_pu * pq + step_pu * qq
 
 
 def ridge_rows(

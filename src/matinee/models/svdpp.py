@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from matinee.dataset.interactions import Interactions
-from matinee.models.arrays import floats, require_finite, rows_or_zero
+from matinee.models.arrays import floats, normal, require_finite, rows_or_zero
 from matinee.models.base import Capabilities, Model, Params, Progress, State, WarmStart
 from matinee.models.factors import pair_products
 from matinee.models.svd import Rate
@@ -165,7 +165,7 @@ def _beginning(
     """What `epoch_by_user` changes, in the order in which it takes it."""
     rng = np.random.default_rng(seed)
     own, factors, implicit = (
-        rng.normal(params.init_mean, params.init_std_dev, (rows, params.n_factors)).astype(np.float32)
+        normal(rng, params.init_mean, params.init_std_dev, (rows, params.n_factors))
         for rows in (n_users, n_items, n_items)
     )
     user_bias, item_bias = np.zeros(n_users, dtype=np.float32), np.zeros(n_items, dtype=np.float32)
@@ -232,39 +232,52 @@ def epoch_by_user(
 ) -> None:
     """One pass over the ratings, user by user; changes the last five in place.
 
-    After some of a user's ratings each of its y_j has become decay · y_j + moved / √|I_u|, and z_u therefore
-    decay · before + moved.
+    After some of a user's ratings each of its y_j has become decay · y_j + moved / √|I_u| for a vector `moved` that
+    is not kept: z_u has become decay · before + moved, and is.
     Works in the precision of its arrays, which must all have the same.
     """
-    one = rates.dtype.type(1)
+    kind = rates.dtype.type
+    one, zero = kind(1), kind(0)
     lr_bu, lr_bi, lr_pu, lr_qi, lr_yj, reg_bu, reg_bi, reg_pu, reg_qi, reg_yj = rates
     keep_pu, keep_qi, keep_yj = one - lr_pu * reg_pu, one - lr_qi * reg_qi, one - lr_yj * reg_yj
     k = user_own.shape[1]
-    p, before, moved = np.empty(k, rates.dtype), np.empty(k, rates.dtype), np.empty(k, rates.dtype)
+    p, z, before = np.empty(k, rates.dtype), np.empty(k, rates.dtype), np.empty(k, rates.dtype)
     for u in range(first.size - 1):
         items = item[first[u] : first[u + 1]]
         if items.size == 0:
             continue
         p[:] = user_own[u]
         _implicit_part(items, item_implicit, before)
-        moved[:] = 0
-        decay, bu = one, user_bias[u]
-        for n in range(first[u], first[u + 1]):
-            i, product = item[n], rates.dtype.type(0)
-            for f in range(k):
-                product += item_factors[i, f] * (p[f] + decay * before[f] + moved[f])
-            error = rating[n] - (mean + bu + item_bias[i] + product)
+        z[:] = before
+        decay, bu, product, known = one, user_bias[u], zero, False
+        for n in range(items.size):
+            i, row = np.uint32(items[n]), first[u] + n
+            if not known:
+                product = zero
+                for f in range(k):
+                    product += item_factors[i, f] * (p[f] + z[f])
+            error = rating[row] - (mean + bu + item_bias[i] + product)
             bu += lr_bu * (error - reg_bu * bu)
             item_bias[i] += lr_bi * (error - reg_bi * item_bias[i])
             step_pu, step_qi, step_yj = lr_pu * error, lr_qi * error, lr_yj * error
+            # The next product from sums over what stands here before this step: see `svd_steps.epoch`.
+            j = np.uint32(items[min(n + 1, items.size - 1)])
+            known = j != i
+            pq, zq, qq = zero, zero, zero
             for f in range(k):
-                qf, pf, mf = item_factors[i, f], p[f], moved[f]
-                item_factors[i, f] = keep_qi * qf + step_qi * (pf + decay * before[f] + mf)
+                qf, pf, zf, following = item_factors[i, f], p[f], z[f], item_factors[j, f]
+                item_factors[i, f] = keep_qi * qf + step_qi * (pf + zf)
                 p[f] = keep_pu * pf + step_pu * qf
-                moved[f] = keep_yj * mf + step_yj * qf
+                z[f] = keep_yj * zf + step_yj * qf
+                pq += pf * following
+                zq += zf * following
+                qq += qf * following
+            product = keep_pu * pq + keep_yj * zq + (step_pu + step_yj) * qq
             decay *= keep_yj
         user_bias[u], user_own[u] = bu, p
-        moved /= rates.dtype.type(np.sqrt(items.size))
+        root = kind(np.sqrt(items.size))
+        for f in range(k):
+            z[f] = (z[f] - decay * before[f]) / root
         for j in items:
             for f in range(k):
-                item_implicit[j, f] = decay * item_implicit[j, f] + moved[f]
+                item_implicit[j, f] = decay * item_implicit[j, f] + z[f]
