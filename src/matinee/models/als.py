@@ -12,7 +12,7 @@ from scipy import sparse
 from matinee.core.errors import Unsuitable
 from matinee.dataset.interactions import Interactions
 from matinee.models.als_steps import cholesky_step, conjugate_gradient_step
-from matinee.models.arrays import floats, normal, require_finite
+from matinee.models.arrays import floats, normal, on_cache_lines, padded, require_finite
 from matinee.models.base import Capabilities, Model, Params, Progress, State, WarmStart
 from matinee.models.factors import pair_products
 from matinee.models.fold_in import FoldIn, scaled
@@ -114,6 +114,7 @@ class ALS(Model[ALSParams]):
             users, items = start.users("user_factors", users), start.items("item_factors", items)
             users[np.diff(by_user.indptr) == 0] = 0
             items[np.diff(by_item.indptr) == 0] = 0
+        users, items = padded(users, 1), padded(items, 1)
         with ThreadPoolExecutor(threads) as pool:
             for epoch in range(params.n_epochs):
                 _solve(pool, by_user, users, items, params, params.cg_steps)
@@ -242,13 +243,14 @@ def _solve(
     """Set the factors of all rows, the other side's held fixed. Each row stands alone: threads change nothing."""
     gram = _gram(fixed)
     row_reg = _row_reg(rows, params, _mean_total(rows))
-    narrow = gram.astype(np.float32)
+    narrow = padded(gram.astype(np.float32), 1)
 
     def part(first: int) -> None:
         last = min(first + ROWS_AT_ONCE, len(solved))
         if cg_steps:
+            room = on_cache_lines(3, fixed.shape[1])
             conjugate_gradient_step(
-                first, last, rows.indptr, rows.indices, rows.data, fixed, narrow, row_reg, solved, cg_steps
+                first, last, rows.indptr, rows.indices, rows.data, fixed, narrow, row_reg, solved, cg_steps, room
             )
         else:
             cholesky_step(first, last, rows.indptr, rows.indices, rows.data, fixed, gram, row_reg, solved)

@@ -25,56 +25,76 @@ def conjugate_gradient_step(
     reg: NDArray[np.float32],
     solved: NDArray[np.float32],
     steps: int,
+    room: NDArray[np.float32],
 ) -> None:
-    """Some conjugate gradient steps from where the row stands. Takács, Pilászy and Tikk 2011, algorithm 1."""
+    """Some conjugate gradient steps from where the row stands. Takács, Pilászy and Tikk 2011, algorithm 1.
+
+    `room`, float32 (3, k), is overwritten. All arrays of k columns are best on cache lines (`arrays.padded`).
+    """
     k = fixed.shape[1]
-    residual = np.empty(k, dtype=np.float32)
-    product = np.empty(k, dtype=np.float32)
+    residual, direction, product = room[0], room[1], room[2]
     for row in range(first, last):
         start, end = indptr[row], indptr[row + 1]
         if start == end:
             continue
         x = solved[row]
-        _start(x, start, end, indices, extra, fixed, gram, reg[row], residual)
-        direction = residual.copy()
-        size = np.dot(residual, residual)
+        _times(gram, reg[row], x, residual)
+        for f in range(k):
+            residual[f] = -residual[f]
+        _add_entries(np.float32(1), x, start, end, indices, extra, fixed, residual)
+        size = np.float32(0)
+        for f in range(k):
+            direction[f] = residual[f]
+            size += residual[f] * residual[f]
         for _ in range(steps):
             if size < np.float32(1e-20):
                 break
-            _apply(direction, start, end, indices, extra, fixed, gram, reg[row], product)
-            step = size / np.dot(direction, product)
-            x += step * direction
-            residual -= step * product
-            smaller = np.dot(residual, residual)
-            direction *= smaller / size
-            direction += residual
+            _times(gram, reg[row], direction, product)
+            _add_entries(np.float32(0), direction, start, end, indices, extra, fixed, product)
+            along, smaller = np.float32(0), np.float32(0)
+            for f in range(k):
+                along += direction[f] * product[f]
+            step = size / along
+            for f in range(k):
+                x[f] += step * direction[f]
+                residual[f] -= step * product[f]
+                smaller += residual[f] * residual[f]
+            for f in range(k):
+                direction[f] = smaller / size * direction[f] + residual[f]
             size = smaller
 
 
 @njit(cache=True, nogil=True, fastmath=_FAST)
-def _start(
+def _add_entries(
+    wanted: np.float32,
     x: NDArray[np.float32],
     start: int,
     end: int,
     indices: NDArray[np.int32],
     extra: NDArray[np.float32],
     fixed: NDArray[np.float32],
-    gram: NDArray[np.float32],
-    reg: np.float32,
-    residual: NDArray[np.float32],
+    out: NDArray[np.float32],
 ) -> None:
-    """Set residual to Σ (1 + e_i) y_i − (G + λI + Σ e_i y_i y_iᵀ) x, in one pass over the entries."""
-    _times(gram, reg, x, residual)
-    for f in range(x.size):
-        residual[f] = -residual[f]
-    for entry in range(start, end):
-        y = fixed[indices[entry]]
-        along = np.float32(0)
+    """Add to out: for wanted 0 Σ e_i y_i (y_i·x), the entries' part of the system; for 1 Σ (1 + e_i (1 − y_i·x)) y_i.
+
+    Four entries at a time, so that x and out pass through memory less often; what fills the last four up weighs 0.
+    """
+    sign, last = np.float32(1) - np.float32(2) * wanted, end - 1
+    for n in range(start, end, 4):
+        n1, n2, n3 = min(n + 1, last), min(n + 2, last), min(n + 3, last)
+        y0, y1, y2, y3 = fixed[indices[n]], fixed[indices[n1]], fixed[indices[n2]], fixed[indices[n3]]
+        a0, a1, a2, a3 = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
         for f in range(x.size):
-            along += x[f] * y[f]
-        step = np.float32(1) + extra[entry] * (np.float32(1) - along)
+            a0 += x[f] * y0[f]
+            a1 += x[f] * y1[f]
+            a2 += x[f] * y2[f]
+            a3 += x[f] * y3[f]
+        a0 = wanted + extra[n] * (wanted + sign * a0)
+        a1 = (wanted + extra[n1] * (wanted + sign * a1)) * np.float32(n + 1 < end)
+        a2 = (wanted + extra[n2] * (wanted + sign * a2)) * np.float32(n + 2 < end)
+        a3 = (wanted + extra[n3] * (wanted + sign * a3)) * np.float32(n + 3 < end)
         for f in range(x.size):
-            residual[f] += step * y[f]
+            out[f] += a0 * y0[f] + a1 * y1[f] + a2 * y2[f] + a3 * y3[f]
 
 
 @njit(cache=True, nogil=True, fastmath=_FAST)
@@ -92,31 +112,6 @@ def _times(gram: NDArray[np.float32], reg: np.float32, x: NDArray[np.float32], o
     for a in range(whole, k):
         for b in range(k):
             out[b] += x[a] * gram[a, b]
-
-
-@njit(cache=True, nogil=True, fastmath=_FAST)
-def _apply(
-    x: NDArray[np.float32],
-    start: int,
-    end: int,
-    indices: NDArray[np.int32],
-    extra: NDArray[np.float32],
-    fixed: NDArray[np.float32],
-    gram: NDArray[np.float32],
-    reg: np.float32,
-    out: NDArray[np.float32],
-) -> None:
-    """Set out to (G + λI + Σ e_i y_i y_iᵀ) x."""
-    k = x.size
-    _times(gram, reg, x, out)
-    for entry in range(start, end):
-        y = fixed[indices[entry]]
-        along = np.float32(0)
-        for f in range(k):
-            along += x[f] * y[f]
-        along *= extra[entry]
-        for f in range(k):
-            out[f] += along * y[f]
 
 
 @njit(cache=True, nogil=True, fastmath=_FAST)
