@@ -40,6 +40,36 @@ def test_people_see_a_table_and_may_leave_tracking_out(matinee, stars):
     assert not (matinee.home / "data" / "mlflow.sqlite").exists()
 
 
+def test_what_nobody_likes_is_compared_by_ratings_and_the_threshold_can_be_lowered(matinee, tmp_path):
+    path = tmp_path / "low.csv"
+    rows = [f"u{u},m{i},{1 + (u + i) % 3}" for u in range(12) for i in range(12) if (u * 7 + i * 3) % 5]
+    path.write_text("user,item,rating\n" + "\n".join(rows))
+    words = ("compare", path, "--models", "popularity,baseline_only", "--folds", 2, "--no-track")
+    shown = matinee(*words, "--out", tmp_path / "out").stdout
+    assert "Lists are not judged" in shown
+    assert "--positive-rating" in (tmp_path / "out" / "comparison.md").read_text()
+    models = matinee.json(*words)["models"]
+    assert "--positive-rating" in models["popularity"]["refused"]
+    assert models["baseline_only"]["rmse"]["mean"] > 0
+    lowered = matinee.json(*words, "--positive-rating", 3)["models"]
+    assert all(model["ndcg@10"]["mean"] >= 0 for model in lowered.values())
+
+
+def test_people_of_each_segment_are_reported_on_where_they_are_known(matinee, tmp_path):
+    folder = tmp_path / "ml-100k"
+    folder.mkdir()
+    pairs = [(u, i) for u in range(1, 13) for i in range(1, 13) if (u * 7 + i * 3) % 5]
+    (folder / "u.data").write_text("".join(f"{u}\t{i}\t{4 + (u + i) % 2}\t880000000\n" for u, i in pairs))
+    people = (f"{u}|{20 if u % 2 else 60}|{'F' if u % 3 else 'M'}|artist|00000\n" for u in range(1, 13))
+    (folder / "u.user").write_text("".join(people))
+    out = tmp_path / "out"
+    words = ("compare", "movielens-100k", "--path", folder, "-m", "baseline_only", "--folds", 2, "--no-track")
+    segments = matinee.json(*words, "--out", out)["models"]["baseline_only"]["subgroups"]["segment"]
+    counts = {name: group["users"] for name, group in segments.items()}
+    assert counts == {"18-24, F": 4, "18-24, M": 2, "55+, F": 4, "55+, M": 2}
+    assert "nDCG@10 by segment | 18-24, F (4)" in (out / "comparison.md").read_text()
+
+
 @pytest.mark.parametrize(
     ("words", "kind", "told"),
     [

@@ -26,9 +26,11 @@ def test_a_search_keeps_its_best_set_by_name_and_training_finds_it(matinee, rati
     assert found["best"] == {"reg_u": 1, "reg_i": 1}
     assert found["counts"] == {"complete": 4, "pruned": 0, "fail": 0}
     assert found["gain"]["high"] < 0 < found["before"]["rmse"] - found["after"]["rmse"]
+    assert {name for name, group in found["after"]["subgroups"]["activity"].items() if group["rmse"]} >= {"heavy"}
     assert {path.rpartition(".")[2] for path in found["written"]} == {"png", "svg"}
     again = matinee(*words, "--no-prune")
     assert "baseline_only@small" in again.stdout
+    assert "activity: heavy" in again.stdout
     refused = matinee.json("train", "-m", "baseline_only@small", status=1)
     assert refused["kind"] == "QualityRefused"  # the name was found; the home holds no data to train on
     unknown = matinee.json("train", "-m", "baseline_only@large", status=1)

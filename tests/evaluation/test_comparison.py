@@ -2,10 +2,14 @@ import json
 import os
 import signal
 from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from matinee.core.clock import SystemClock
 from matinee.core.errors import ConfigurationError, InvalidInput
@@ -15,8 +19,11 @@ from matinee.evaluation.comparison import FIGURES, Comparison, Options, Row, com
 from matinee.evaluation.comparison_work import Ended, FoldDone, PeakMemory, Step, Task
 from matinee.evaluation.cross_validation import FoldResult, cross_validate
 from matinee.evaluation.pictures import draw
+from matinee.evaluation.subgroups import Groups
 from matinee.models.registry import make
 
+seconds = st.sampled_from([0.0, 1e-5, 0.3, 50.0, 5_000.0])
+errors = st.sampled_from([0.0, 1e-3, 0.9, 0.9001, 40.0])
 TWO = Options(folds=2, seed=3)
 
 
@@ -56,6 +63,8 @@ def fold(rmse, ndcg):
         state_bytes=1_000,
         ndcg_per_user=np.array([ndcg, ndcg]),
         users=np.array([0, 1], dtype=np.int32),
+        rmse_per_user=np.array([] if rmse is None else [rmse, rmse]),
+        rated_users=np.array([] if rmse is None else [0, 1], dtype=np.int32),
     )
 
 
@@ -207,6 +216,25 @@ def test_a_comparison_is_json(compared):
     assert "rmse" not in document["models"]["popularity"]
 
 
+def test_without_anything_liked_ratings_alone_are_compared(ratings):
+    options = replace(TWO, positive_rating=6.0)
+    popularity, bias = compare(ratings, ["popularity", "baseline_only"], dataset="d", options=options).rows
+    assert "--positive-rating" in popularity.refused
+    assert bias.figures["rmse"].mean > 0
+    assert not {"ndcg@10", "seconds_per_1000_answers"} & bias.figures.keys()
+    assert bias.ndcg_interval(100, 0) is None
+    assert not bias.refused
+
+
+def test_groups_of_users_are_reported_on(ratings):
+    halves = {"half": Groups((np.arange(40) % 2).astype(np.int16), ("even", "odd"))}
+    found = compare(ratings, ["baseline_only"], dataset="d", options=TWO, groups=halves)
+    subgroups = found.as_dict()["models"]["baseline_only"]["subgroups"]
+    assert subgroups["half"] == found.rows[0].by_group(halves["half"])
+    assert sum(group["rated_users"] for group in subgroups["activity"].values()) == 40
+    assert {"ndcg@10", "rmse"} < subgroups["half"]["odd"].keys()
+
+
 def pictured(*rows):
     return Comparison("d", 2, 3, 6, Options(folds=2), rows)
 
@@ -239,3 +267,24 @@ def test_names_of_models_that_are_alike_stand_apart(tmp_path):
 def test_without_figures_there_is_no_picture(tmp_path):
     assert draw(pictured(row("als", refused="no")), tmp_path) == []
     assert list(tmp_path.iterdir()) == []
+
+
+def test_who_answers_by_lot_is_told_of_and_not_drawn(tmp_path):
+    rows = (row("svd", fold(0.9, 0.1)), row("normal_predictor", fold(1.52, 0.01)))
+    _, svg = draw(pictured(*rows), tmp_path)
+    texts = [text.text for text in ElementTree.parse(svg).iter("{http://www.w3.org/2000/svg}text")]
+    assert "normal_predictor" not in texts
+    assert texts.count("not drawn: normal_predictor (1.520)") == 1
+    assert texts.count("not drawn: normal_predictor (0.010)") == 1
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.lists(st.tuples(seconds, errors, errors, st.sampled_from([0, 1, 10**7, 10**10])), min_size=1, max_size=4))
+def test_figures_however_far_apart_are_drawn_without_a_warning(figures):
+    """Warnings are errors here."""
+    rows = [
+        row(name, replace(fold(rmse, 0.1), fit_seconds=time), fold(other, 0.1), peak=peak)
+        for name, (time, rmse, other, peak) in zip(("svd", "svdpp", "nmf", "slope_one"), figures, strict=False)
+    ]
+    with TemporaryDirectory() as folder:
+        assert len(draw(pictured(*rows), Path(folder))) == 2

@@ -9,10 +9,19 @@ from matinee.core.clock import ManualClock
 from matinee.core.errors import InvalidInput, Unsuitable
 from matinee.dataset.interactions import Interactions
 from matinee.dataset.splits import k_folds
-from matinee.evaluation.cross_validation import Spread, cross_validate, evaluate_fold, pooled_ndcg, summarise
+from matinee.evaluation.beyond_accuracy import exposure, gini, novelty, personalisation
+from matinee.evaluation.cross_validation import (
+    Spread,
+    by_group,
+    cross_validate,
+    evaluate_fold,
+    pooled_ndcg,
+    summarise,
+)
 from matinee.evaluation.ranking import evaluate_ranking
 from matinee.evaluation.ranking_metrics import METRICS
-from matinee.evaluation.ratings import mae, rmse
+from matinee.evaluation.ratings import mae, rmse, user_rmse
+from matinee.evaluation.subgroups import Groups
 from matinee.models.popularity import Popularity
 from matinee.models.registry import make
 
@@ -56,7 +65,10 @@ def test_a_fold_of_a_predictor_is_its_errors_and_ranking(data):
     predicted = model.predict(test.user_index, test.item_index)
     assert result.rmse == rmse(predicted, test.rating)
     assert result.mae == mae(predicted, test.rating)
-    assert set(result.ranking) == {f"{name}@{k}" for name in (*METRICS, "coverage") for k in (10, 20)}
+    beyond = {"novelty@10", "gini@10", "personalisation@10", "tail_recall@20"}
+    assert set(result.ranking) == beyond | {f"{name}@{k}" for name in (*METRICS, "coverage") for k in (10, 20)}
+    np.testing.assert_array_equal(result.rmse_per_user, user_rmse(predicted, test.rating, test.user_index))
+    np.testing.assert_array_equal(result.rated_users, np.unique(test.user_index))
     for k in (10, 20):
         report = evaluate_ranking(model, train, test, k)
         assert {name: result.ranking[f"{name}@{k}"] for name in report.means} == report.means
@@ -145,3 +157,32 @@ def test_models_on_the_same_folds_pool_to_the_same_users(data):
         for make_model in (bias, Popularity)
     )
     np.testing.assert_array_equal(one, other)
+
+
+def test_what_lists_are_like_beside_being_right_is_told(data):
+    train, test = next(k_folds(data, 5, 1))
+    result = evaluate_fold(Popularity(), train, test, seed=0, threads=1, clock=ManualClock())
+    items = evaluate_ranking(Popularity().fit(train), train, test, 10).items
+    assert result.ranking["novelty@10"] == pytest.approx(np.mean(novelty(items, train)))
+    assert result.ranking["gini@10"] == gini(exposure(items, N_ITEMS))
+    assert result.ranking["personalisation@10"] == personalisation(items, N_ITEMS)
+
+
+def test_groups_are_pooled_over_the_folds(data):
+    results = cross_validate(bias, data, folds=3, seed=1, clock=ManualClock())
+    halves = Groups((np.arange(N_USERS) % 2).astype(np.int16), ("even", "odd", "nobody"))
+    found = by_group(results, halves)
+    users, ndcg = pooled_ndcg(results)
+    assert list(found) == ["even", "odd"]
+    assert found["odd"]["ndcg@10"] == pytest.approx(ndcg[users % 2 == 1].mean())
+    assert found["odd"]["users"] == (users % 2 == 1).sum()
+    own = [result.rmse_per_user[result.rated_users == 0] for result in results]
+    first = by_group(results, Groups(np.where(np.arange(N_USERS) == 0, 0, -1).astype(np.int16), ("first",)))
+    assert first["first"]["rmse"] == pytest.approx(np.mean(np.concatenate(own)))
+    assert first["first"]["rated_users"] == 1
+
+
+def test_groups_of_a_ranker_have_no_rmse(data):
+    results = cross_validate(Popularity, data, folds=2, seed=1, clock=ManualClock())
+    found = by_group(results, Groups(np.zeros(N_USERS, np.int16), ("all",)))
+    assert found["all"].keys() == {"ndcg@10", "users"}

@@ -142,3 +142,10 @@ def test_what_cannot_be_is_refused():
     relevant = find_relevant(some, some, 4)
     with pytest.raises(InvalidInput, match="expected"):
         recall_among(np.zeros((1, 3), np.int32), relevant, np.ones(2, np.bool_))
+
+
+def test_means_are_of_each_group_that_has_users():
+    groups = Groups(np.array([0, 1, -1, 0], dtype=np.int16), ("a", "b", "c"))
+    assert groups.means(np.array([0, 3, 2], dtype=np.int32), np.array([1.0, 2.0, 9.0])) == {"a": (1.5, 2)}
+    with pytest.raises(InvalidInput):
+        groups.means(np.array([4], dtype=np.int32), np.array([1.0]))

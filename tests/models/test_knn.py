@@ -1,6 +1,7 @@
 """k-NN against its equations, written out plainly."""
 
 import heapq
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,10 +10,11 @@ from hypothesis import strategies as st
 
 from matinee.core.errors import ConfigurationError
 from matinee.dataset.interactions import Interactions
-from matinee.models import knn
+from matinee.models import neighbours
 from matinee.models.bias import BaselineOnlyParams, baselines
-from matinee.models.knn import KNNBaseline, KNNBaselineParams, KNNBasic, KNNParams, KNNWithMeans, KNNWithZScore
+from matinee.models.knn import KNNBaseline, KNNBaselineParams, KNNBasic, KNNWithMeans, KNNWithZScore
 from matinee.models.knn_steps import SPARE
+from matinee.models.neighbours import KNNParams
 from matinee.models.registry import load
 from matinee.models.similarities import both_sides, measure, similarity_rows
 from models.conftest import make_interactions
@@ -181,8 +183,9 @@ def test_the_baselines_are_those_asked_for(mixed):
 
 def test_defaults_are_surprises():
     plain = {"k": 40, "min_k": 1, "similarity": "msd", "user_based": True, "min_support": 1, "shrinkage": 100}
-    assert KNNParams().model_dump() == plain
-    assert KNNBaselineParams().model_dump() == {**plain, **BaselineOnlyParams().model_dump()}
+    assert KNNParams().model_dump(exclude={"memory_limit_gb"}) == plain
+    baselines = BaselineOnlyParams().model_dump()
+    assert KNNBaselineParams().model_dump(exclude={"memory_limit_gb"}) == {**plain, **baselines}
 
 
 def test_there_are_four_similarities():
@@ -195,17 +198,16 @@ def test_there_are_four_similarities():
 def test_threads_and_blocks_change_nothing(kind, user_based, mixed, monkeypatch):
     one = kind(user_based=user_based).fit(mixed)
     scores = one.scores(everyone(mixed))
-    monkeypatch.setattr(knn, "GROUPS_AT_ONCE", 3)
-    monkeypatch.setattr(knn, "PAIRS_AT_ONCE", 100)
+    monkeypatch.setattr(neighbours, "GROUPS_AT_ONCE", 3)
+    monkeypatch.setattr(neighbours, "PAIRS_AT_ONCE", 100)
     np.testing.assert_array_equal(kind(user_based=user_based).fit(mixed, threads=4).scores(everyone(mixed)), scores)
 
 
 @pytest.mark.parametrize("similarity", SIMILARITIES)
-def test_items_too_many_for_a_matrix_are_answered_alike(similarity, mixed, monkeypatch):
+def test_items_too_many_for_a_matrix_are_answered_alike(similarity, mixed):
     model = KNNBaseline(similarity=similarity, user_based=False).fit(mixed)
     scores = model.scores(everyone(mixed))
-    monkeypatch.setattr(knn, "MATRIX_BYTES", 0)
-    again = load("knn_baseline", model.params.model_dump(), model.state())
+    again = load("knn_baseline", model.params.model_dump() | {"memory_limit_gb": 0}, model.state())
     np.testing.assert_array_equal(again.scores(everyone(mixed)), scores)
 
 
@@ -223,3 +225,61 @@ def test_many_users_need_no_matrix_of_users():
     model = KNNWithMeans().fit(data)
     assert np.isfinite(model.scores(np.array([0, 299_999], dtype=np.int32))).all()
     assert sum(array.nbytes for array in model.state().values()) < 13 * cells.size
+
+
+def test_many_items_need_no_matrix_of_items():
+    """60,000² float32 would be 14.4 GB."""
+    rng = np.random.default_rng(1)
+    n_users, n_items = 500, 60_000
+    cells = np.unique(rng.integers(n_users * n_items, size=20_000))
+    rating = rng.integers(1, 6, cells.size).astype(np.float32)
+    index = [(part).astype(np.int32) for part in np.divmod(cells, n_items)]
+    data = Interactions(n_users, n_items, *index, rating, np.full_like(rating, np.nan))
+    model = KNNBasic(user_based=False).fit(data)
+    assert np.isfinite(model.scores(np.array([0, 499], dtype=np.int32))).all()
+    assert model._matrix.size == 0
+
+
+def twin_of(data, user=None, item=None):
+    """One more user (or item), with the ratings of another."""
+    rows = data.take(data.user_index == user if item is None else data.item_index == item)
+    if item is None:
+        return replace(rows, n_users=data.n_users + 1, user_index=np.full(len(rows), data.n_users, np.int32))
+    return replace(rows, n_items=data.n_items + 1, item_index=np.full(len(rows), data.n_items, np.int32))
+
+
+@every_kind
+@pytest.mark.parametrize("method", ["als", "sgd"])
+@pytest.mark.parametrize("user_based", [True, False])
+@pytest.mark.parametrize("similarity", ["cosine", "msd", "pearson"])
+def test_a_newcomer_who_rates_as_another_is_answered_alike(kind, similarity, user_based, method, mixed):
+    """Each finds the other's place among neighbours: one is alike to itself as the other is to it, which is 1."""
+    data = mixed.rated()
+    settled = (
+        {"method": method, "n_epochs": 10_000, "learning_rate": 5e-4, "reg": 0.5} if kind is KNNBaseline else {}
+    )
+    model = kind(similarity=similarity, user_based=user_based, min_k=2, **settled).fit(data)
+    scores = model.scores(everyone(data))
+    user, item = int(data.user_index[0]), int(data.item_index[0])
+    with_user = model.fold_in(twin_of(data, user=user)).scores(everyone(data) + 1)
+    np.testing.assert_allclose(with_user[-1], scores[user], rtol=2e-3)
+    with_item = model.fold_in(twin_of(data, item=item)).scores(everyone(data))
+    np.testing.assert_allclose(with_item[:, -1], scores[:, item], rtol=2e-3)
+
+
+@every_kind
+@pytest.mark.parametrize("user_based", [True, False])
+@pytest.mark.parametrize("similarity", SIMILARITIES)
+def test_newcomers_change_nothing_between_the_others(kind, similarity, user_based, mixed):
+    data = mixed.rated()
+    model = kind(similarity=similarity, user_based=user_based).fit(data)
+    rng = np.random.default_rng(0)
+    more = make_interactions(
+        [(u, i, float(rng.integers(1, 6))) for u in range(33) for i in range(45) if u >= 30 or i >= 40], 33, 45
+    )
+    grown = model.fold_in(more)
+    np.testing.assert_array_equal(grown.scores(everyone(data))[:, :40], model.scores(everyone(data)))
+    step = model.fold_in(replace(more.take(more.item_index < 40), n_items=40)).fold_in(
+        more.take(more.user_index < 30)
+    )
+    np.testing.assert_array_equal(step.scores(everyone(more)), grown.scores(everyone(more)))

@@ -28,6 +28,12 @@ SEEDED = [name for name in NAMES if MODELS[name].capabilities.seeded]
 WARM = [name for name in NAMES if MODELS[name].capabilities.warm_starts]
 PREDICTORS = [name for name in NAMES if MODELS[name].capabilities.predicts_ratings]
 
+EXCEPTIONS = {
+    "learns_structure": {"slope_one"},
+    "scales": {"blend", "ease", "slope_one"},
+}
+"""Who does not do what is asked of every model; all else that models differ in is a choice, not a want."""
+
 every_model = pytest.mark.parametrize("name", NAMES)
 
 
@@ -48,6 +54,11 @@ def same_bits(a, b):
     return a.keys() == b.keys() and all(
         np.array_equal(a[name], b[name]) and a[name].dtype == b[name].dtype for name in a
     )
+
+
+@pytest.mark.parametrize("asked", EXCEPTIONS)
+def test_who_does_not_do_what_is_asked_of_all_is_listed_in_one_place(asked):
+    assert {name for name in NAMES if not getattr(MODELS[name].capabilities, asked)} == EXCEPTIONS[asked]
 
 
 @every_model
@@ -170,6 +181,18 @@ def test_a_warm_start_goes_on_where_the_earlier_fit_ended(name, planted):
     assert apart(twice) < apart(cold)
 
 
+@pytest.mark.parametrize("name", [name for name in NAMES if MODELS[name].capabilities.converges])
+def test_a_model_that_converges_stays_where_many_epochs_have_led(name, mixed):
+    """A single epoch that goes on from there moves it less than the same from noise by a factor of 50."""
+    assert MODELS[name].capabilities.warm_starts
+    there = make(name, QUICK.get(name, {}) | {"n_epochs": 300}).fit(mixed, seed=1)
+    once = QUICK.get(name, {}) | {"n_epochs": 1}
+    stayed, anew = make(name, once).fit(mixed, start=warm(there, mixed)), make(name, once).fit(mixed)
+    users = everyone(mixed)
+    moved, apart = (np.abs(model.scores(users) - there.scores(users)).max() for model in (stayed, anew))
+    assert 50 * moved < apart
+
+
 @pytest.mark.parametrize("name", WARM)
 def test_a_warm_start_moves_rows_to_their_new_places(name, planted):
     earlier = new(name).fit(planted)
@@ -268,15 +291,16 @@ def test_all_ratings_equal(name, build):
         assert (predicted == 4.0).all()
 
 
-@pytest.mark.parametrize("name", sorted(set(NAMES) - {"popularity"}))
+@pytest.mark.parametrize("name", [name for name in NAMES if MODELS[name].capabilities.needs_data])
 def test_nothing_to_learn_from_is_refused(name, build):
     with pytest.raises(Unsuitable) as caught:
         new(name).fit(build([], 3, 4))
     assert caught.value.remedy
 
 
-def test_popularity_of_nothing_is_zero(build):
-    assert not new("popularity").fit(build([], 3, 4)).scores(np.arange(3, dtype=np.int32)).any()
+@pytest.mark.parametrize("name", [name for name in NAMES if not MODELS[name].capabilities.needs_data])
+def test_who_needs_no_data_scores_all_alike_without(name, build):
+    assert np.ptp(new(name).fit(build([], 3, 4)).scores(np.arange(3, dtype=np.int32))) == 0
 
 
 @pytest.mark.parametrize("name", PREDICTORS)
@@ -285,9 +309,18 @@ def test_a_predictor_of_ratings_refuses_data_without_them(name, build):
         new(name).fit(build([(0, 0, None, 0.7)], 1, 1))
 
 
-@every_model
-def test_same_seed_same_bits(name, mixed):
-    assert same_bits(new(name).fit(mixed, seed=3).state(), new(name).fit(mixed, seed=3).state())
+@pytest.mark.parametrize(
+    ("name", "threads"),
+    [(name, t) for name in NAMES for t in (1, 2, 3) if t == 1 or not MODELS[name].capabilities.threads_race],
+)
+def test_same_seed_and_number_of_threads_same_bits(name, threads, mixed):
+    once, again = (new(name).fit(mixed, seed=3, threads=threads).state() for _ in range(2))
+    assert same_bits(once, again)
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if MODELS[n].capabilities.threads_race])
+def test_a_model_whose_threads_race_says_that_they_change_results(name):
+    assert MODELS[name].capabilities.threads_change_results
 
 
 @pytest.mark.parametrize("name", SEEDED)
@@ -388,19 +421,17 @@ def test_progress_counts_up_to_its_total(name, mixed):
     assert [done for done, _ in steps] == list(range(1, totals.pop() + 1))
 
 
-# Slope One is blind to the groups: it averages the differences between two items over the users of both.
-@pytest.mark.parametrize("name", sorted(set(PERSONAL) - {"slope_one"}))
+@pytest.mark.parametrize("name", [name for name in PERSONAL if MODELS[name].capabilities.learns_structure])
 def test_a_personal_model_finds_the_withheld_part(name, planted, planted_answer):
     model = new(name).fit(planted)
     items, _ = model.recommend(everyone(planted), 1, planted.matrix())
     np.testing.assert_array_equal(items[:, 0], planted_answer)
 
 
-# The normal predictor is impersonal, and yet its order is another for each user: it is drawn by lot.
-@pytest.mark.parametrize("name", sorted(set(NAMES) - set(PERSONAL) - {"normal_predictor"}))
-def test_an_impersonal_model_puts_items_in_one_order(name, mixed):
+@pytest.mark.parametrize("name", sorted(set(NAMES) - set(PERSONAL)))
+def test_an_impersonal_model_puts_items_in_one_order_unless_it_draws_lots(name, mixed):
     items, _ = new(name).fit(mixed).recommend(everyone(mixed), mixed.n_items)
-    assert (items == items[0]).all()
+    assert (items == items[0]).all() == (not MODELS[name].capabilities.by_lot)
 
 
 @every_model

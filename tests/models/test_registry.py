@@ -39,12 +39,23 @@ def test_a_value_that_cannot_be_is_named():
 
 @pytest.mark.parametrize("name", sorted(PRESETS))
 def test_every_preset_makes_its_model(name):
-    model = make(name, {"n_epochs": 3})
+    model = make(name)
     assert model.name == name.partition("@")[0]
-    assert (
-        model.params.model_dump() == make(model.name, {**PRESETS[name].params, "n_epochs": 3}).params.model_dump()
-    )
+    assert model.params == make(model.name, PRESETS[name].params).params
+    assert model.params != make(model.name).params
     assert PRESETS[name].evidence
+
+
+def test_a_hyperparameter_that_is_given_goes_before_the_presets():
+    params = make("svd@movielens-1m", {"n_epochs": 3}).params
+    assert (params.n_epochs, params.n_factors) == (3, PRESETS["svd@movielens-1m"].params["n_factors"])
+
+
+def test_a_blend_of_presets_fits_and_answers(planted):
+    quick = {name: {"n_epochs": 2} for name in ("svd@movielens-1m", "svdpp@movielens-1m")}
+    blend = make("blend@movielens-1m", {"member_params": quick}).fit(planted)
+    predicted = blend.predict(planted.user_index, planted.item_index)
+    assert 1 <= predicted.min() <= predicted.max() <= 5
 
 
 def test_an_unknown_preset_lists_the_known():

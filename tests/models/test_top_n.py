@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
+from threadpoolctl import ThreadpoolController
 
 from matinee.core.errors import InvalidInput
 from matinee.models import top_n as module
@@ -55,7 +56,7 @@ def everyone(table):
 
 
 @given(
-    shape=st.tuples(st.integers(1, 7), st.integers(1, 40)),
+    shape=st.tuples(st.integers(1, 7), st.integers(1, 40) | st.sampled_from([300, 2_000])),
     n=st.integers(0, 50),
     levels=st.sampled_from([1, 3, 1000]),
     share=st.floats(0, 1),
@@ -65,7 +66,8 @@ def everyone(table):
 def test_equals_sorting(shape, n, levels, share, threads, seed):
     rng = np.random.default_rng(seed)
     table = rng.integers(-levels, levels + 1, shape).astype(np.float32)
-    table[rng.random(shape) < 0.05] = -np.inf
+    for odd in (-np.inf, np.inf, np.nan):
+        table[rng.random(shape) < 0.05] = odd
     excluded = rng.random(shape) < share
     items, scores = top_n(Fixed(table), everyone(table), n, sparse.csr_array(excluded), threads=threads)
     wanted_items, wanted_scores = by_sorting(table, n, excluded)
@@ -97,6 +99,22 @@ def test_blocks_bound_the_scores_held_at_once(monkeypatch):
     table = np.zeros((23, 50))
     top_n(Watching(table), everyone(table), 5)
     assert max(sizes) == 3
+
+
+def test_blas_has_one_thread_while_blocks_are_worked_side_by_side():
+    blas = ThreadpoolController().select(user_api="blas")
+    seen = []
+
+    class Watching(Fixed):
+        def scores(self, user_index):
+            seen.extend(library["num_threads"] for library in blas.info())
+            return super().scores(user_index)
+
+    with blas.limit(limits=2):
+        before = [library["num_threads"] for library in blas.info()]
+        top_n(Watching(np.zeros((3, 4))), np.arange(3, dtype=np.int32), 2, threads=2)
+        assert [library["num_threads"] for library in blas.info()] == before
+    assert set(seen) == {1}
 
 
 def test_rows_of_exclude_belong_to_the_users_asked_for():

@@ -1,5 +1,6 @@
 import multiprocessing
 
+import msgspec
 import numpy as np
 import polars as pl
 import pytest
@@ -12,7 +13,7 @@ from matinee.core.clock import DAY, ManualClock, SystemClock
 from matinee.core.errors import ConfigurationError, Corrupt, GateRefused, Locked, Unsuitable
 from matinee.core.home import Home
 from matinee.core.settings import TrainingSettings
-from matinee.lake.schemas import USERS
+from matinee.lake.schemas import ITEMS, USERS
 from matinee.training.run import Request, repeat_of, train
 
 
@@ -68,6 +69,47 @@ def test_a_repeated_run_makes_the_same_bundle_from_the_same_version_of_the_lake(
     assert again.metrics == manifest.metrics
     assert again.files == manifest.files
     assert TrainingSettings(**manifest.options) == settings.training
+
+
+def test_what_a_bundle_of_format_1_was_learnt_from_is_still_known(settings, home, lake):
+    fill(lake, planted())
+    first = run(Request(models=("popularity",)), settings, home, lake, clock=ManualClock(DAY))
+    manifest = read_manifest(home.bundles / first.bundle)
+    earlier = msgspec.structs.replace(manifest, format_version=1, content_hash=first.snapshot.learnt_hash)
+    repeated = run(repeat_of(earlier), settings, home, lake, clock=ManualClock(2 * DAY))
+    assert (
+        read_manifest(home.bundles / repeated.bundle).content_hash == manifest.content_hash != earlier.content_hash
+    )
+
+
+def rows(table, **columns):
+    schema = {name: dtype for name, dtype in table.columns.items() if name not in table.filled}
+    return pl.DataFrame(
+        {name: columns.get(name, [None] * len(columns[table.key])) for name in schema}, schema=schema
+    )
+
+
+def test_a_bundle_says_what_the_lake_knows_of_items_and_ages(settings, home, lake):
+    table = planted()
+    fill(lake, table)
+    lake.upsert(
+        "items",
+        rows(ITEMS, item=["i07", "i08"], title=["Seven", None], genres=[["War", "Art"], None], year=[1995, None],
+             extra=['{"available_until": "1970-01-01T00:00:01Z"}', '{"adult": "True"}']),
+    )  # fmt: skip
+    lake.upsert("users", rows(USERS, user=["u003", "new"], age=[42, 17]))
+    report = run(Request(models=("popularity",), accept_data=True), settings, home, lake)
+    with open_bundle(home.bundles / report.bundle, home.run) as bundle:
+        known = bundle.attributes
+        seven, eight = bundle.item_index("i07"), bundle.item_index("i08")
+        assert (known.titles[seven], known.titles[eight], known.genres) == ("Seven", "", ("Art", "War"))
+        assert known.genre_mask.sum(axis=1).nonzero()[0].tolist() == [seven]
+        assert {index: int(known.year[index]) for index in known.year.nonzero()[0]} == {seven: 1995}
+        assert {index: int(known.age_limit[index]) for index in known.age_limit.nonzero()[0]} == {eight: 18}
+        assert np.flatnonzero(known.available_until_us == 1_000_000).tolist() == [seven]
+        met = dict(table.group_by("item").agg(pl.col("user").n_unique()).iter_rows())
+        assert {item: int(known.interactions[bundle.item_index(item)]) for item in bundle.items} == met
+        assert [bundle.user(user).age for user in ("u003", "new", "u004")] == [42, 17, -1]
 
 
 def test_a_known_user_without_history_gets_what_is_popular_in_the_segment(settings, home, lake):

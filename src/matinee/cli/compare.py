@@ -11,9 +11,9 @@ from rich.live import Live
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from matinee.cli.comparison_table import WIDE, by_ndcg, markdown, note, table
+from matinee.cli.comparison_table import WIDE, best_first, markdown, note, table
 from matinee.cli.context import Context, HomeOption, JsonOption, open_context
-from matinee.cli.datasets import load_interactions
+from matinee.cli.datasets import PositiveRatingOption, load_data
 from matinee.cli.output import aside, emit, jsonable, people
 from matinee.core.errors import ConfigurationError
 from matinee.core.files import write_atomically, write_json
@@ -38,6 +38,7 @@ def run(
         Path | None,
         typer.Option(help="Folder or zip of the public data set. Else it is downloaded."),
     ] = None,
+    positive_rating: PositiveRatingOption = None,
     threads: Annotated[int, typer.Option(min=1, help="Processor cores that each model may use.")] = 1,
     seed: Annotated[int | None, typer.Option(help="Seed of folds and models; else that of the settings.")] = None,
     out: Annotated[
@@ -61,13 +62,19 @@ def run(
         folds=folds,
         seed=training.seed if seed is None else seed,
         threads=threads,
-        positive_rating=training.positive_rating,
+        positive_rating=training.positive_rating if positive_rating is None else positive_rating,
         resamples=training.bootstrap_resamples,
     )
-    interactions = load_interactions(context, dataset, path, quiet=as_json)
+    data = load_data(context, dataset, path, quiet=as_json)
     with _watched(options, len(chosen), quiet=as_json) as (progress, on_row):
         comparison = compare(
-            interactions, chosen, dataset=_title(dataset), options=options, progress=progress, on_row=on_row
+            data.interactions,
+            chosen,
+            dataset=_title(dataset),
+            options=options,
+            groups=data.groups,
+            progress=progress,
+            on_row=on_row,
         )
     written = [] if out is None else _write(comparison, out)
     if track:
@@ -168,7 +175,7 @@ def _show(comparison: "Comparison", written: list[str]) -> None:
         f"[bold]{escape(comparison.dataset)}[/]: {comparison.n_interactions:,} interactions of "
         f"{comparison.n_users:,} users and {comparison.n_items:,} items"
     )
-    people.print(table(by_ndcg(comparison.rows), wide=wide))
+    people.print(table(best_first(comparison.rows), wide=wide))
     for row in comparison.rows:
         if row.refused:
             people.print(f"[yellow]{escape(row.model)}[/]", escape(row.refused), soft_wrap=True)

@@ -57,9 +57,14 @@ COLUMNS: Mapping[str, Column] = {
 """The columns, by figure. Deviations are shown of those of which more or less is better."""
 
 
-def by_ndcg(rows: "Iterable[Row]") -> "list[Row]":
-    """The best ranker first; those without figures last."""
-    return sorted(rows, key=lambda row: -row.figures["ndcg@10"].mean if row.figures else inf)
+def best_first(rows: "Iterable[Row]") -> "list[Row]":
+    """By nDCG, or by RMSE where nothing was ranked; those without figures last."""
+
+    def place(row: "Row") -> float:
+        figures = row.figures
+        return -figures["ndcg@10"].mean if "ndcg@10" in figures else figures["rmse"].mean if figures else inf
+
+    return sorted(rows, key=place)
 
 
 def table(rows: "list[Row]", *, wide: bool) -> Table:
@@ -75,7 +80,7 @@ def table(rows: "list[Row]", *, wide: bool) -> Table:
 
 def markdown(comparison: "Comparison") -> str:
     """The comparison as a page: the table, the reasons of who has no figures, nDCG's intervals, what was done."""
-    rows, options = by_ndcg(comparison.rows), comparison.options
+    rows, options = best_first(comparison.rows), comparison.options
     titles = ["model", *(column.title for column in COLUMNS.values())]
     lines = [
         f"# Models on {comparison.dataset}",
@@ -89,18 +94,50 @@ def markdown(comparison: "Comparison") -> str:
     lines += [_line([row.model, *figures]) for row, figures in zip(rows, cells, strict=True)]
     lines += ["", note(comparison, wide=True), ""]
     intervals = [(row.model, row.ndcg_interval(options.resamples, options.seed)) for row in rows]
-    lines += ["| model | nDCG@10, users alike | 95 % over users |", "|---|---:|---:|"]
+    if any(interval for _, interval in intervals):
+        lines += ["| model | nDCG@10, users alike | 95 % over users |", "|---|---:|---:|"]
     lines += [_line([name, f"{i.mean:.4f}", f"{i.low:.4f} to {i.high:.4f}"]) for name, i in intervals if i]
+    for kind in comparison.groups:
+        lines += _subgroups(comparison, rows, kind)
     refused = [f"- {row.model}: {row.refused}" for row in rows if row.refused]
     if refused:
         lines += ["", "Without figures:", "", *refused]
     return "\n".join(lines) + "\n"
 
 
+def _subgroups(comparison: "Comparison", rows: "list[Row]", kind: str) -> list[str]:
+    """A table of each figure within each group that has users, as lines of Markdown; nothing where none has."""
+    groups = comparison.groups[kind]
+    found = {row.model: row.by_group(groups) for row in rows}
+    lines: list[str] = []
+    for figure, count, title in (("ndcg@10", "users", "nDCG@10"), ("rmse", "rated_users", "users' RMSE")):
+        sizes = {
+            name: int(of_group[count])
+            for each in found.values()
+            for name, of_group in each.items()
+            if count in of_group
+        }
+        names = [name for name in groups.names if name in sizes]
+        if not names:
+            continue
+        lines += ["", _line([f"{title} by {kind}", *(f"{name} ({sizes[name]:,})" for name in names)])]
+        lines += ["|---|" + "---:|" * len(names)]
+        lines += [
+            _line([model, *(f"{each[name][figure]:.4f}" if figure in each.get(name, {}) else "" for name in names)])
+            for model, each in found.items()
+            if any(figure in of_group for of_group in each.values())
+        ]
+    return lines
+
+
 def note(comparison: "Comparison", *, wide: bool) -> str:
     """What the figures of the table are."""
     deviations = " ± standard deviation" if wide else ""
-    return (
+    unranked = ""
+    if not any("ndcg@10" in row.figures for row in comparison.rows):
+        least = f"{comparison.options.positive_rating:g}"
+        unranked = f"Lists are not judged: of what is held out, no rating reaches {least} (--positive-rating). "
+    return unranked + (
         f"Mean{deviations} over {comparison.options.folds} folds; nDCG and coverage of lists of 10, recall of 20, "
         "which are the best of the whole catalogue without what the user had. Time is of one fit, and of 1,000 "
         "users' lists. Memory is by how much the model's process grew above program and data, at its highest over "

@@ -1,6 +1,6 @@
 """`matinee train`."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -39,6 +39,16 @@ def run(
     accept_data: Annotated[
         bool, typer.Option("--accept-data", help="Go on although a check of the data would stop the run.")
     ] = False,
+    warm: Annotated[
+        bool | None,
+        typer.Option(
+            "--warm/--cold",
+            help="Whether the fit of what is published goes on, with few epochs, from where the last published one "
+            "of the same kind and hyperparameters ended; else it begins from noise. Without either: goes on where "
+            "models converge (als).",
+            show_default=False,
+        ),
+    ] = None,
     publish: Annotated[bool, typer.Option(help="Release the bundle to everybody.")] = True,
     home: HomeOption = None,
     as_json: JsonOption = False,
@@ -51,7 +61,7 @@ def run(
     """
     context = open_context("train", home)
     with bars(quiet=as_json) as progress:
-        report = _train(context, model, param, repeat, progress, accept_data=accept_data)
+        report = _train(context, model, param, repeat, progress, accept_data=accept_data, warm=warm)
     if not as_json:
         people.print(candidates_table(describe(report, published=publish)))
         for name, why in report.unsuitable.items():
@@ -74,6 +84,8 @@ def run(
         people.print(
             f"Bundle [bold]{report.bundle}[/]" + (" is released." if publish else " is kept, not released.")
         )
+        if report.fitted is not None and report.fitted.warm_start is not None:
+            people.print(f"[dim]Its fit went on from bundle {report.fitted.warm_start['version']}.[/]")
 
 
 def _train(
@@ -84,28 +96,30 @@ def _train(
     progress: Any,
     *,
     accept_data: bool,
+    warm: bool | None,
 ) -> "RunReport":
     from matinee.bundle.manifest import read_manifest  # noqa: PLC0415 - a verb imports what it uses
     from matinee.training.run import repeat_of, train  # noqa: PLC0415
 
     settings = context.settings
     if repeat is not None:
-        if model or param or accept_data:
+        if model or param or accept_data or warm is not None:
             raise ConfigurationError(
-                "--repeat takes model, parameters and data from the manifest",
-                remedy="Leave --model, --param and --accept-data out.",
+                "--repeat takes model, parameters, data and what the fit began from out of the manifest",
+                remedy="Leave --model, --param, --accept-data, --warm and --cold out.",
             )
         manifest = read_manifest(context.home.bundles / repeat)
         request = repeat_of(manifest)
         settings = settings.model_copy(update={"training": TrainingSettings(**manifest.options)})
     else:
-        request = _request(context, model or [settings.training.model], param or [], accept_data=accept_data)
+        asked = _request(context, model or [settings.training.model], param or [])
+        request = replace(asked, accept_data=accept_data, warm=warm)
     return train(
         request, settings=settings, home=context.home, lake=context.lake, clock=context.clock, progress=progress
     )
 
 
-def _request(context: Context, asked: list[str], param: list[str], *, accept_data: bool) -> "Request":
+def _request(context: Context, asked: list[str], param: list[str]) -> "Request":
     """What the names and parameters on the command line ask training for."""
     from matinee.training.run import Request  # noqa: PLC0415 - a verb imports what it uses
     from matinee.training.tuned import resolve  # noqa: PLC0415
@@ -123,7 +137,7 @@ def _request(context: Context, asked: list[str], param: list[str], *, accept_dat
                 remedy="Give it once; `matinee tune` compares settings.",
             )
         params[model] = {**tuned, **_parse(param)}
-    return Request(models=tuple(params), params=params, skip_unsuitable=AUTO in asked, accept_data=accept_data)
+    return Request(models=tuple(params), params=params, skip_unsuitable=AUTO in asked)
 
 
 def _parse(texts: list[str]) -> dict[str, Any]:
@@ -142,14 +156,22 @@ def _parse(texts: list[str]) -> dict[str, Any]:
 
 
 def release(context: Context, report: "RunReport") -> None:
-    """Release a run's bundle to everybody, note it in the audit, and delete bundles beyond the budget."""
+    """Release a run's bundle to everybody and note it in the audit.
+
+    What its model has learnt is kept for the next fit to begin from; bundles beyond the budget are deleted.
+    """
     from matinee.bundle.keep import prune  # noqa: PLC0415
     from matinee.release.plan import bundles_in_use, publish  # noqa: PLC0415
+    from matinee.training import warm  # noqa: PLC0415
 
     assert report.bundle is not None
     publish(context.home.data, report.bundle, clock=context.clock)
     context.record("release", bundle=report.bundle, model=report.chosen)
+    if report.fitted is not None:
+        users, items = report.snapshot.users, report.snapshot.items
+        warm.keep(context.home, report.bundle, report.fitted.model, report.fitted.params, users, items)
     prune(context.home.bundles, context.settings.training.keep_bundles, bundles_in_use(context.home.data))
+    warm.prune(context.home)
 
 
 def candidates_table(document: dict[str, Any]) -> Table:
@@ -197,6 +219,7 @@ def describe(report: "RunReport", *, published: bool) -> dict[str, Any]:
             for e in report.evaluations
         },
         "unsuitable": report.unsuitable,
+        "warm_start": None if report.fitted is None else report.fitted.warm_start,
         "bias_rmse": report.bias_rmse,
         "quality": report.quality.as_dict(),
         "lake_versions": report.snapshot.lake_versions,

@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 
 from matinee.cli.context import HomeOption, JsonOption, open_context
-from matinee.cli.datasets import load_interactions
+from matinee.cli.datasets import PositiveRatingOption, load_data
 from matinee.cli.output import bars, emit, people
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ def run(
         Literal["rmse", "ndcg@10"] | None,
         typer.Option(help="What to search for. Else RMSE where the model predicts ratings, and nDCG@10 where not."),
     ] = None,
+    positive_rating: PositiveRatingOption = None,
     folds: Annotated[int, typer.Option(min=2, help="Inner folds that each trial is judged on.")] = 3,
     prune: Annotated[bool, typer.Option(help="Give hopeless trials up after their first folds.")] = True,
     jobs: Annotated[int, typer.Option(min=1, help="Trials at the same time.")] = 2,
@@ -72,18 +73,19 @@ def run(
         prune=prune,
         seed=training.seed if seed is None else seed,
         jobs=jobs,
-        positive_rating=training.positive_rating,
+        positive_rating=training.positive_rating if positive_rating is None else positive_rating,
         resamples=training.bootstrap_resamples,
     )
     label = name or Path(dataset).stem.lower()
     study_name = name_of(model, label)  # a wrong name is told before the long work
-    interactions = load_interactions(context, dataset, path, quiet=as_json)
+    data = load_data(context, dataset, path, quiet=as_json)
     with bars(quiet=as_json) as progress:
         report = search(
             model,
             dimensions,
-            interactions,
+            data.interactions,
             options,
+            groups=data.groups,
             storage_url=f"sqlite:///{context.home.data / 'tuning.sqlite'}",
             study_name=study_name,
             clock=context.clock,
@@ -134,15 +136,33 @@ def describe(report: "SearchReport") -> dict[str, Any]:
     }
 
 
-def figures(judged: "Judged") -> dict[str, float | None]:
+def figures(judged: "Judged") -> dict[str, Any]:
     """What a setting showed on the part set aside."""
     result = judged.result
-    return {"rmse": result.rmse, "mae": result.mae, **result.ranking, "fit_seconds": result.fit_seconds}
+    figures = {"rmse": result.rmse, "mae": result.mae, **result.ranking, "fit_seconds": result.fit_seconds}
+    return {**figures, "subgroups": judged.subgroups}
 
 
 def _evidence(report: "SearchReport", dataset: str) -> dict[str, Any]:
     told = {key: value for key, value in describe(report).items() if key != "trials"}
     return {"dataset": Path(dataset).name, **told}
+
+
+def _show_groups(report: "SearchReport") -> None:
+    """The metric that was searched for within each group of users."""
+    count = "rated_users" if report.metric == "rmse" else "users"
+    table = Table(title=f"{report.metric} by group, every user alike", title_justify="left")
+    table.add_column("users")
+    for column in ("how many", "defaults", "best found"):
+        table.add_column(column, justify="right")
+    for kind, before in report.before.subgroups.items():
+        for name, own in before.items():
+            after = report.after.subgroups[kind].get(name, {})
+            if report.metric in own and report.metric in after:
+                figures = (f"{found[report.metric]:.4f}" for found in (own, after))
+                table.add_row(f"{kind}: {name}", f"{own[count]:,.0f}", *figures)
+    if table.row_count:
+        people.print(table)
 
 
 def _draw(report: "SearchReport", out: Path) -> list[str]:
@@ -161,6 +181,7 @@ def _show(report: "SearchReport", kept: str, pictures: list[str]) -> None:
         if before.get(key) is not None:
             table.add_row(key, f"{before[key]:.4f}", f"{after[key]:.4f}")
     people.print(table)
+    _show_groups(report)
     gain = report.gain
     people.print(
         f"Difference in {report.metric}, the mean over users: [bold]{gain.mean:+.4f}[/] "

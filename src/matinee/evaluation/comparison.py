@@ -14,7 +14,8 @@ from matinee.core.errors import InvalidInput
 from matinee.dataset.interactions import Interactions
 from matinee.evaluation.bootstrap import Interval, paired_bootstrap
 from matinee.evaluation.comparison_work import Ended, FoldDone, Step, Task, work
-from matinee.evaluation.cross_validation import FoldResult, Spread, pooled_ndcg, summarise
+from matinee.evaluation.cross_validation import FoldResult, Spread, by_group, pooled_ndcg, summarise
+from matinee.evaluation.subgroups import Groups, by_activity
 from matinee.models.preference import DEFAULT_POSITIVE_RATING
 from matinee.models.registry import make
 
@@ -25,8 +26,9 @@ _THREAD_LIMITS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 _PATIENCE_SECONDS = 5.0
 """How long a process that was told to end may take."""
 
-FIGURES: tuple[str, ...] = ("rmse", "mae", "ndcg@10", "recall@20", "coverage@10", "fit_seconds",
-                            "seconds_per_1000_answers", "peak_bytes", "state_bytes")  # fmt: skip
+FIGURES: tuple[str, ...] = ("rmse", "mae", "ndcg@10", "recall@20", "coverage@10", "novelty@10", "gini@10",
+                            "personalisation@10", "tail_recall@20", "fit_seconds", "seconds_per_1000_answers",
+                            "peak_bytes", "state_bytes")  # fmt: skip
 """The names of a row's figures, in the order of a table."""
 
 
@@ -76,16 +78,22 @@ class Row:
         if self.refused or not self.folds:
             return {}
         found = summarise(self.folds)
+        if not any(fold.users.size for fold in self.folds):
+            del found["seconds_per_1000_answers"]  # nothing was liked, and nothing ranked
         if self.peak_bytes is not None:
             found["peak_bytes"] = Spread(float(self.peak_bytes), 0.0)
         return {name: found[name] for name in FIGURES if name in found}
+
+    def by_group(self, groups: Groups) -> dict[str, dict[str, float]]:
+        """How each group of users fared (`cross_validation.by_group`); nothing of a refused model."""
+        return {} if self.refused else by_group(self.folds, groups)
 
     def ndcg_interval(self, resamples: int, seed: int) -> Interval | None:
         """Where the mean over users of nDCG@10 may lie: 95 %, from resamples of users; see `pooled_ndcg`.
 
         Users weigh alike here, and folds in `figures`: the two means may differ in the third digit.
         """
-        if self.refused or not self.folds:
+        if "ndcg@10" not in self.figures:
             return None
         _, ndcg = pooled_ndcg(self.folds)
         return paired_bootstrap(ndcg, np.zeros_like(ndcg), resamples, seed)
@@ -93,7 +101,17 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Models on the folds of one data set."""
+    """Models on the folds of one data set.
+
+    Attributes:
+        dataset: what people call it.
+        n_users: its users.
+        n_items: its items.
+        n_interactions: its interactions.
+        options: how models were compared.
+        rows: the models, in the order given.
+        groups: groups of users to see for whom models do well, by kind: `activity`, and what else is known.
+    """
 
     dataset: str
     n_users: int
@@ -101,6 +119,7 @@ class Comparison:
     n_interactions: int
     options: Options
     rows: tuple[Row, ...]
+    groups: Mapping[str, Groups] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Everything as JSON values, save what each user got."""
@@ -123,6 +142,7 @@ class Comparison:
             described[name] = {"mean": figure.mean, "deviation": figure.deviation}
         if (interval := row.ndcg_interval(self.options.resamples, self.options.seed)) is not None:
             described["ndcg_interval"] = {"mean": interval.mean, "low": interval.low, "high": interval.high}
+        described["subgroups"] = {kind: row.by_group(groups) for kind, groups in self.groups.items()}
         return described
 
 
@@ -132,11 +152,13 @@ def compare(
     *,
     dataset: str,
     options: Options | None = None,
+    groups: Mapping[str, Groups] | None = None,
     progress: StepProgress | None = None,
     on_row: Callable[[Row], None] | None = None,
 ) -> Comparison:
     """Cross-validate models on the same folds, one after the other, each in a fresh process.
 
+    Where no rating that is held out is liked, ratings alone are compared, and who predicts none is refused.
     A model that refuses the data, fails, or whose process is ended from outside (for want of memory) has its reason
     in its row, and the next goes on. Time is the models' own; memory beyond what one cross-validation takes is that
     of the interactions once more. A program that calls this needs the guard `if __name__ == "__main__":`, as all
@@ -147,6 +169,7 @@ def compare(
         models: names in `matinee.models.registry.NAMES`.
         dataset: what people call it.
         options: how.
+        groups: of the users, by kind, to report on beside those by activity; such as `segment`.
         progress: called as folds go on.
         on_row: called with a model's row when it begins, after each fold, and when it ends.
 
@@ -163,7 +186,8 @@ def compare(
     rows = tuple(
         _run(row, interactions, options, progress or (lambda *_: None), on_row or (lambda _: None)) for row in empty
     )
-    return Comparison(dataset, interactions.n_users, interactions.n_items, len(interactions), options, rows)
+    every = {"activity": by_activity(interactions), **(groups or {})}
+    return Comparison(dataset, interactions.n_users, interactions.n_items, len(interactions), options, rows, every)
 
 
 def _params(name: str, options: Options) -> dict[str, Any]:

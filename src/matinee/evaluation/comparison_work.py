@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from matinee.core.clock import SystemClock
-from matinee.core.errors import MatineeError
+from matinee.core.errors import MatineeError, Unsuitable
 from matinee.dataset.interactions import Interactions
 from matinee.dataset.splits import k_folds
 from matinee.evaluation.cross_validation import FoldResult, evaluate_fold
@@ -113,14 +113,22 @@ def _cross_validate(pipe: "Connection[Any, Any]", task: Task, interactions: Inte
     _compile(task, interactions.timed)
     memory = PeakMemory()
     for fold, (train, test) in enumerate(k_folds(interactions, task.folds, task.seed)):
+        model = make(task.model, task.params)
+        liked = bool(test.positive(task.positive_rating).any())
+        if not (liked or model.capabilities.predicts_ratings):
+            raise Unsuitable(
+                f"nothing that is held out is liked: no rating reaches {task.positive_rating:g}",
+                remedy="Lower the least rating that counts as liking (--positive-rating).",
+            )
         result = evaluate_fold(
-            make(task.model, task.params),
+            model,
             train,
             test,
             seed=task.seed,
             threads=task.threads,
             positive_rating=task.positive_rating,
             clock=SystemClock(),
+            ranking=liked,
             progress=_steps(pipe, fold),
         )
         pipe.send(FoldDone(result, memory.risen()))

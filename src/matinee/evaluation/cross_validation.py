@@ -1,7 +1,7 @@
 """Cross-validation: each interaction is held out once, and a model fitted anew to the rest of its fold's."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,10 @@ from matinee.core.clock import Clock
 from matinee.core.errors import InvalidInput, Unsuitable
 from matinee.dataset.interactions import Interactions
 from matinee.dataset.splits import k_folds
-from matinee.evaluation.ranking import evaluate_lists, find_relevant, rank
-from matinee.evaluation.ratings import mae, rmse
+from matinee.evaluation.beyond_accuracy import exposure, gini, novelty, personalisation
+from matinee.evaluation.ranking import Relevant, evaluate_lists, find_relevant, rank
+from matinee.evaluation.ratings import mae, rmse, user_rmse
+from matinee.evaluation.subgroups import Groups, recall_among, tail_items
 from matinee.models.base import Model, Progress
 from matinee.models.preference import DEFAULT_POSITIVE_RATING
 
@@ -29,7 +31,10 @@ class FoldResult:
             out.
         mae: the same for the mean absolute error.
         ranking: `<metric>@<k>` for every metric of `ranking_metrics.METRICS` and `coverage`, k of `CUT_OFFS`
-            (`ndcg@10`, `recall@20`, `coverage@10`, …); means over the users ranked; empty if nothing was ranked.
+            (`ndcg@10`, `recall@20`, `coverage@10`, …); means over the users ranked. Besides, of lists of 10,
+            `novelty@10`, `gini@10` and `personalisation@10` (`beyond_accuracy`; the last from two users on), and
+            `tail_recall@20` (`subgroups.tail_items` and `recall_among`) where anything of the tail is relevant.
+            Empty if nothing was ranked.
         fit_seconds: of the fit; the first of its kind in a process also holds the compiling of its kernels.
         test_seconds: of predicting the held-out ratings; 0 where none is predicted.
         seconds_per_1000_answers: time to rank the whole catalogue for a thousand users, without what each had; 0 if
@@ -37,6 +42,8 @@ class FoldResult:
         state_bytes: of the arrays that the model has learnt (`Model.state`).
         ndcg_per_user: float64, shape (u,): nDCG@10 of each user ranked.
         users: int32, shape (u,): who they are, ascending.
+        rmse_per_user: float64, shape (v,): RMSE over the held-out ratings of each user who has some.
+        rated_users: int32, shape (v,): who they are, ascending.
     """
 
     rmse: float | None
@@ -48,6 +55,8 @@ class FoldResult:
     state_bytes: int
     ndcg_per_user: NDArray[np.float64]
     users: NDArray[np.int32]
+    rmse_per_user: NDArray[np.float64]
+    rated_users: NDArray[np.int32]
 
 
 def evaluate_fold(
@@ -82,7 +91,7 @@ def evaluate_fold(
     started = clock.monotonic()
     model.fit(train, seed=seed, threads=threads, progress=progress)
     fit_seconds = clock.monotonic() - started
-    errors, test_seconds = _rating_errors(model, test, clock)
+    errors = _rating_errors(model, test, clock)
     means: dict[str, float] = {}
     per_1000, ndcg, users = 0.0, np.empty(0), np.empty(0, dtype=np.int32)
     if ranking:
@@ -93,17 +102,20 @@ def evaluate_fold(
         per_1000 = 1_000 * (clock.monotonic() - started) / users.size
         reports = evaluate_lists(items, relevant, CUT_OFFS)
         means = {f"{name}@{k}": value for k, report in reports.items() for name, value in report.means.items()}
+        means |= _beyond_accuracy(items, relevant, train)
         ndcg = reports[10].per_user["ndcg"]
     return FoldResult(
-        rmse=errors.get("rmse"),
-        mae=errors.get("mae"),
+        rmse=errors.rmse,
+        mae=errors.mae,
         ranking=means,
         fit_seconds=fit_seconds,
-        test_seconds=test_seconds,
+        test_seconds=errors.seconds,
         seconds_per_1000_answers=per_1000,
         state_bytes=sum(array.nbytes for array in model.state().values()),
         ndcg_per_user=ndcg,
         users=users,
+        rmse_per_user=errors.per_user,
+        rated_users=errors.users,
     )
 
 
@@ -190,23 +202,84 @@ def pooled_ndcg(results: Sequence[FoldResult]) -> tuple[NDArray[np.int32], NDArr
     Raises:
         Unsuitable: nothing was ranked.
     """
-    users = np.concatenate([result.users for result in results]) if results else np.empty(0, dtype=np.int32)
+    users, pooled = _pooled([(result.users, result.ndcg_per_user) for result in results])
     if not users.size:
         raise Unsuitable("no fold ranked anything", remedy="Evaluate with ranking=True.")
+    return users, pooled
+
+
+def by_group(results: Sequence[FoldResult], groups: Groups) -> dict[str, dict[str, float]]:
+    """How each group of users fared, every user weighing alike, pooled over the folds as in `pooled_ndcg`.
+
+    Returns:
+        By the group's name, as far as there are users: `ndcg@10` and `users`, how many were ranked; `rmse`, the
+        mean of users' own, and `rated_users`, how many have held-out ratings that the model predicts.
+
+    Raises:
+        InvalidInput: the groups are of fewer users.
+    """
+    found: dict[str, dict[str, float]] = {}
+    for key, count, pairs in (
+        ("ndcg@10", "users", [(result.users, result.ndcg_per_user) for result in results]),
+        ("rmse", "rated_users", [(result.rated_users, result.rmse_per_user) for result in results]),
+    ):
+        users, values = _pooled(pairs)
+        for name, (mean, size) in groups.means(users, values).items():
+            found.setdefault(name, {}).update({key: mean, count: float(size)})
+    return {name: found[name] for name in groups.names if name in found}
+
+
+def _pooled(
+    pairs: Sequence[tuple[NDArray[np.int32], NDArray[np.float64]]],
+) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+    """Each user's mean over the (users, values) in which it stands; users ascending."""
+    users = np.concatenate([users for users, _ in pairs]) if pairs else np.empty(0, dtype=np.int32)
     found, row = np.unique(users, return_inverse=True)
-    values = np.concatenate([result.ndcg_per_user for result in results])
+    values = np.concatenate([values for _, values in pairs]) if pairs else np.empty(0)
     pooled: NDArray[np.float64] = np.bincount(row, weights=values) / np.bincount(row)
     return found, pooled
 
 
-def _rating_errors(model: Model[Any], test: Interactions, clock: Clock) -> tuple[dict[str, float], float]:
+@dataclass(frozen=True, slots=True)
+class _Errors:
+    """Of predicted ratings; nothing where none are predicted, or none held out."""
+
+    rmse: float | None = None
+    mae: float | None = None
+    seconds: float = 0.0
+    per_user: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    users: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, dtype=np.int32))
+
+
+def _rating_errors(model: Model[Any], test: Interactions, clock: Clock) -> _Errors:
     rated = test.rated()
     if not model.capabilities.predicts_ratings or not len(rated):
-        return {}, 0.0
+        return _Errors()
     started = clock.monotonic()
     predicted = model.predict(rated.user_index, rated.item_index)
     seconds = clock.monotonic() - started
-    return {"rmse": rmse(predicted, rated.rating), "mae": mae(predicted, rated.rating)}, seconds
+    return _Errors(
+        rmse(predicted, rated.rating),
+        mae(predicted, rated.rating),
+        seconds,
+        user_rmse(predicted, rated.rating, rated.user_index),
+        np.unique(rated.user_index),
+    )
+
+
+def _beyond_accuracy(items: NDArray[np.int32], relevant: Relevant, train: Interactions) -> dict[str, float]:
+    """What the lists, int32 (u, 20), are like beside being right; see `FoldResult.ranking`."""
+    short = items[:, :10]
+    found = {
+        "novelty@10": float(np.nanmean(novelty(short, train))),
+        "gini@10": gini(exposure(short, train.n_items)),
+    }
+    if len(items) > 1:
+        found["personalisation@10"] = personalisation(short, train.n_items)
+    tail = recall_among(items, relevant, tail_items(train))
+    if not np.isnan(tail).all():
+        found["tail_recall@20"] = float(np.nanmean(tail))
+    return found
 
 
 def _figures(result: FoldResult) -> dict[str, float]:

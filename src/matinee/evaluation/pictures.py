@@ -36,13 +36,16 @@ def draw(comparison: Comparison, folder: Path) -> list[Path]:
 
     A panel for RMSE and one for nDCG@10, each as far as there are models that have it: across, the mean time of a
     fit in seconds, on a logarithmic scale; up, the mean over folds with its standard deviation as a line; as the
-    area of the bubble, peak memory. Blue are models that predict ratings, vermilion those that only rank. The same
-    figures give the same bytes with the same matplotlib.
+    area of the bubble, peak memory. Blue are models that predict ratings, vermilion those that only rank. Models
+    that answer by lot are told of in a line below, since they would press the others together. The same figures
+    give the same bytes with the same matplotlib.
 
     Returns:
         What was written; nothing where no model has figures.
     """
-    panels = [(key, label, _points(comparison.rows, key)) for key, label in _PANELS]
+    lots = [row for row in comparison.rows if make(row.model).capabilities.by_lot]
+    drawn = [row for row in comparison.rows if row not in lots]
+    panels = [(key, label, _points(drawn, key)) for key, label in _PANELS]
     panels = [panel for panel in panels if panel[2]]
     if not panels:
         return []
@@ -53,8 +56,9 @@ def draw(comparison: Comparison, folder: Path) -> list[Path]:
         canvas = FigureCanvasAgg(figure)
         axes = [figure.add_subplot(1, len(panels), place + 1) for place in range(len(panels))]
         largest = max(point.memory for *_, points in panels for point in points)
-        for panel, (_, label, points) in zip(axes, panels, strict=True):
+        for panel, (key, label, points) in zip(axes, panels, strict=True):
             _scatter(panel, label, points, largest)
+            _tell_of(panel, lots, key)
         _legend(figure, axes[0], [point for *_, points in panels for point in points], largest)
         figure.suptitle(_title(comparison), fontsize=11)
         canvas.draw()  # type: ignore[no-untyped-call]
@@ -99,12 +103,25 @@ def _points(rows: Sequence[Row], key: str) -> list[_Point]:
     return sorted(points, key=lambda point: -point.memory)
 
 
+def _tell_of(axes: Axes, rows: Sequence[Row], key: str) -> None:
+    """Name models that are not drawn, with their figures."""
+    told = [f"{row.model} ({row.figures[key].mean:.3f})" for row in rows if key in row.figures]
+    if told:
+        axes.set_title(f"not drawn: {', '.join(told)}", fontsize=8, loc="right", color="0.35")
+
+
 def _area(memory: float, largest: float) -> float:
     return max(_SMALLEST, _LARGEST * memory / largest) if largest else _SMALLEST
 
 
 def _scatter(axes: Axes, label: str, points: list[_Point], largest: float) -> None:
+    # All limits first: what grows with each point is for a moment an axis without length, which divides by zero.
     axes.set_xscale("log")
+    seconds = [point.seconds for point in points]
+    room = max(1.5, (max(seconds) / min(seconds)) ** 0.2)  # a single moment would have no axis
+    low, high = min(seconds) / room, max(seconds) * room
+    axes.set_xlim(low, high)
+    axes.set_ylim(*_reach(points))
     for point in points:
         axes.errorbar(point.seconds, point.value, yerr=point.deviation, color=point.colour, linewidth=1, zorder=2)
         axes.scatter(
@@ -117,18 +134,20 @@ def _scatter(axes: Axes, label: str, points: list[_Point], largest: float) -> No
             linewidths=0.7,
             zorder=3,
         )
-    seconds = [point.seconds for point in points]
-    room = max(1.5, (max(seconds) / min(seconds)) ** 0.2)  # a single moment would have no axis
-    low, high = min(seconds) / room, max(seconds) * room
-    axes.set_xlim(low, high)
-    axes.margins(y=0.14)
-    axes.set_ylim(axes.get_ylim())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: f"{seconds:g}"))
     axes.xaxis.set_minor_formatter(FuncFormatter(_two_and_five) if high < 30 * low else NullFormatter())
     axes.set_xlabel("time of a fit, seconds (logarithmic)")
     axes.set_ylabel(label)
     axes.grid(visible=True, color="0.9", zorder=0)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def _reach(points: list[_Point]) -> tuple[float, float]:
+    """From below the least value to above the greatest, deviations among them."""
+    low = min(point.value - point.deviation for point in points)
+    high = max(point.value + point.deviation for point in points)
+    room = 0.14 * (high - low) or max(0.05 * abs(high), 0.01)
+    return low - room, high + room
 
 
 def _two_and_five(seconds: float, _: int) -> str:

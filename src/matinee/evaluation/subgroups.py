@@ -52,6 +52,25 @@ class Groups:
         found: NDArray[np.bool_] = self.group == self.names.index(name)
         return found
 
+    def means(self, user_index: NDArray[np.int32], values: NDArray[np.float64]) -> dict[str, tuple[float, int]]:
+        """The mean of users' values within each group, and how many users that is; groups without any are absent.
+
+        Args:
+            user_index: int32, shape (u,): whose the values are.
+            values: float64, shape (u,).
+
+        Raises:
+            InvalidInput: a user lies beyond the groups, or the shapes differ.
+        """
+        if values.shape != user_index.shape or (user_index.size and int(user_index.max()) >= self.group.size):
+            raise InvalidInput(f"{values.size} values of {user_index.size} users; groups are of {self.group.size}")
+        own = self.group[user_index]
+        return {
+            name: (float(values[own == place].mean()), count)
+            for place, name in enumerate(self.names)
+            if (count := int((own == place).sum()))
+        }
+
 
 def by_activity(train: Interactions, names: Sequence[str] = ACTIVITY) -> Groups:
     """Users by the number of their interactions in `train`: `new` (none), then as many groups as there are `names`.

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from matinee.models.ease import EASE, EASEParams
     from matinee.models.fold_in import FoldIn
     from matinee.models.item_knn import ItemKNN, ItemKNNParams
-    from matinee.models.knn import KNNBaseline, KNNBaselineParams, KNNBasic, KNNParams, KNNWithMeans, KNNWithZScore
+    from matinee.models.knn import KNNBaseline, KNNBaselineParams, KNNBasic, KNNWithMeans, KNNWithZScore
+    from matinee.models.neighbours import KNNParams
     from matinee.models.nmf import NMF, NMFParams
     from matinee.models.normal_predictor import NormalPredictor, NormalPredictorParams
     from matinee.models.popularity import Popularity, PopularityParams
@@ -89,7 +90,8 @@ _NAMES = {
     "ease": "EASE EASEParams",
     "fold_in": "FoldIn",
     "item_knn": "ItemKNN ItemKNNParams",
-    "knn": "KNNBaseline KNNBaselineParams KNNBasic KNNParams KNNWithMeans KNNWithZScore",
+    "knn": "KNNBaseline KNNBaselineParams KNNBasic KNNWithMeans KNNWithZScore",
+    "neighbours": "KNNParams",
     "nmf": "NMF NMFParams",
     "normal_predictor": "NormalPredictor NormalPredictorParams",
     "popularity": "Popularity PopularityParams",

@@ -93,6 +93,7 @@ class ALS(Model[ALSParams]):
         folds_in_items=True,
         online_fold_in=True,
         warm_starts=True,
+        converges=True,
     )
     params_type: ClassVar[type[Params]] = ALSParams
 

@@ -38,6 +38,10 @@ class Capabilities:
     """`predict` gives a rating on the scale it was fitted to (else a score that only ranks)."""
     personal: bool
     """Two users with different tastes get different answers."""
+    by_lot: bool = False
+    """Answers are drawn at random: they differ between users, and mean nothing."""
+    learns_structure: bool = True
+    """A personal model finds what is withheld of a block matrix: groups of users who like groups of items."""
     folds_in_users: bool = False
     """`fold_in` can add users who came after the fit."""
     folds_in_items: bool = False
@@ -46,12 +50,20 @@ class Capabilities:
     """Servers can fold a user in between two fits: `fold_in_arrays` is not empty."""
     warm_starts: bool = False
     """`fit` can begin from what an earlier fit learnt."""
+    converges: bool = False
+    """More epochs bring a fit nearer to where it tends, and not past it: it can go on from an earlier one day after
+    day. Gradient descent is stopped before it overfits, and has no such place."""
     scales: bool = True
-    """Memory grows with interactions, users and items, never with users × users or items × items."""
+    """Memory grows with interactions, users and items, never with users × users or items × items; what is kept to
+    save time, and could be worked out again, has a limit that a hyperparameter sets."""
+    needs_data: bool = True
+    """No interactions at all are refused; else everything then scores alike."""
     seeded: bool = True
     """Another seed gives another result."""
     threads_change_results: bool = False
-    """Results depend on the number of threads (on one thread they never vary)."""
+    """Results depend on the number of threads; the same seed and number give the same bits."""
+    threads_race: bool = False
+    """Several threads race: only on one thread does the same seed give the same bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +140,7 @@ class Model(ABC, Generic[P]):
         progress: Progress | None = None,
         start: WarmStart | None = None,
     ) -> Self:
-        """Learn from interactions and return itself. Same seed and one thread: same bits.
+        """Learn from interactions and return itself. Same seed and one thread: same bits (and mostly with more).
 
         Args:
             interactions: what to learn from.

@@ -101,6 +101,35 @@ def baselines(
     return mean, user_bias, item_bias
 
 
+def newcomer_biases(
+    index: NDArray[np.int32],
+    residual: NDArray[np.float64],
+    n: int,
+    side: Literal["u", "i"],
+    params: BaselineOnlyParams,
+) -> NDArray[np.float32]:
+    """The biases of newcomers, the other side's held fixed.
+
+    Of its m residuals t = r − μ − (the other's bias) a newcomer gets Σ t / (reg + m), which is a step of least
+    squares, or Σ t / (m (1 + reg)), where gradient descent comes to rest.
+
+    Args:
+        index: int32, shape (rows,): whose residual it is, 0 to n − 1.
+        residual: float64, shape (rows,).
+        n: newcomers.
+        side: `u` for users, `i` for items.
+        params: the method and its numbers.
+
+    Returns:
+        float32, shape (n,); 0 of who has no residual.
+    """
+    if params.method == "als":
+        bias = _shrunk_mean(index, residual, n, params.reg_u if side == "u" else params.reg_i)
+    else:
+        bias = _shrunk_mean(index, residual, n, 0.0) / (1 + params.reg)
+    return bias.astype(np.float32)
+
+
 def _by_least_squares(
     interactions: Interactions, mean: float, params: BaselineOnlyParams, progress: Progress | None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -69,7 +69,7 @@ class BPR(Model[BPRParams]):
 
     name: ClassVar[str] = "bpr"
     capabilities: ClassVar[Capabilities] = Capabilities(
-        predicts_ratings=False, personal=True, warm_starts=True, threads_change_results=True
+        predicts_ratings=False, personal=True, warm_starts=True, threads_change_results=True, threads_race=True
     )
     params_type: ClassVar[type[Params]] = BPRParams
 

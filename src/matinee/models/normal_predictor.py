@@ -31,7 +31,7 @@ class NormalPredictor(Model[NormalPredictorParams]):
     """
 
     name: ClassVar[str] = "normal_predictor"
-    capabilities: ClassVar[Capabilities] = Capabilities(predicts_ratings=True, personal=False)
+    capabilities: ClassVar[Capabilities] = Capabilities(predicts_ratings=True, personal=False, by_lot=True)
     params_type: ClassVar[type[Params]] = NormalPredictorParams
 
     def _fit(

@@ -39,7 +39,9 @@ class Popularity(Model[PopularityParams]):
     """
 
     name: ClassVar[str] = "popularity"
-    capabilities: ClassVar[Capabilities] = Capabilities(predicts_ratings=False, personal=False, seeded=False)
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        predicts_ratings=False, personal=False, needs_data=False, seeded=False
+    )
     params_type: ClassVar[type[Params]] = PopularityParams
 
     def _fit(

@@ -32,6 +32,8 @@ class Measure(NamedTuple):
 class Ratings(NamedTuple):
     """Ratings from both sides. x is what is compared, y what both rated: users and items, or the other way round.
 
+    Both sides hold the same ratings, save those of newcomers (see `both_sides`).
+
     The lists of each x and each y stand in the order of the interactions.
     """
 
@@ -44,9 +46,9 @@ class Ratings(NamedTuple):
     y_start: NDArray[np.int64]
     """Shape (n_y + 1,): the same for y."""
     y_x: NDArray[np.uint32]
-    """Shape (n,): the xs that rated y."""
+    """Shape (m,), m = n without newcomers: the xs that rated y."""
     y_value: NDArray[np.float32]
-    """Shape (n,): their values."""
+    """Shape (m,): their values."""
 
 
 def measure(name: Similarity, min_support: int, shrinkage: float) -> Measure:
@@ -69,12 +71,37 @@ def measure(name: Similarity, min_support: int, shrinkage: float) -> Measure:
     return Measure(kind, sums, min_support, 0.0)
 
 
-def both_sides(interactions: Interactions, value: NDArray[np.float32], user_based: bool) -> Ratings:
-    """The values, shape (n,), of the interactions from both sides; x the users if `user_based`, else the items."""
-    of_users = (interactions.user_index, interactions.n_users)
-    of_items = (interactions.item_index, interactions.n_items)
-    (x, n_x), (y, n_y) = (of_users, of_items) if user_based else (of_items, of_users)
-    return Ratings(*_lists(x, n_x, y, value), *_lists(y, n_y, x, value))
+def both_sides(
+    interactions: Interactions,
+    value: NDArray[np.float32],
+    user_based: bool,
+    known: tuple[int, int] | None = None,
+) -> Ratings:
+    """The values of the interactions from both sides.
+
+    A newcomer has a list of its own and stands in nobody's, so that what is between the others does not change.
+
+    Args:
+        interactions: of newcomers only those with who is known.
+        value: shape (n,).
+        user_based: whether x are the users; else the items.
+        known: users and items below these numbers are no newcomers; nothing: there are none.
+    """
+    n_users, n_items = known or (interactions.n_users, interactions.n_items)
+    old_user, old_item = interactions.user_index < n_users, interactions.item_index < n_items
+    of_users = _lists_of(old_item, interactions.user_index, interactions.n_users, interactions.item_index, value)
+    of_items = _lists_of(old_user, interactions.item_index, interactions.n_items, interactions.user_index, value)
+    return Ratings(*of_users, *of_items) if user_based else Ratings(*of_items, *of_users)
+
+
+def _lists_of(
+    chosen: NDArray[np.bool_],
+    row: NDArray[np.int32],
+    n_rows: int,
+    column: NDArray[np.int32],
+    value: NDArray[np.float32],
+) -> tuple[NDArray[np.int64], NDArray[np.uint32], NDArray[np.float32]]:
+    return _lists(row[chosen], n_rows, column[chosen], value[chosen])
 
 
 @njit(cache=True, nogil=True)

@@ -38,7 +38,8 @@ class SlopeOne(Model[SlopeOneParams]):
     here, where it cuts them off. Differences are summed in float32, which is exact for ratings in whole or half
     steps.
 
-    What a user gave an item is only in μ_u: the order of a user's items follows from which items were rated.
+    What a user gave an item is only in μ_u: the order of a user's items follows from which items were rated. So
+    groups of users who like groups of items are not told apart: differences between items are averaged over all.
 
     The fit takes time O(Σ_u n_u²) over the users' numbers of ratings and memory O(items²): 4 bytes a pair of items,
     beside the ratings. `predict` takes time O(n_u) a pair, `scores` O(n_u · items) a user.
@@ -53,7 +54,7 @@ class SlopeOne(Model[SlopeOneParams]):
 
     name: ClassVar[str] = "slope_one"
     capabilities: ClassVar[Capabilities] = Capabilities(
-        predicts_ratings=True, personal=True, scales=False, seeded=False
+        predicts_ratings=True, personal=True, learns_structure=False, scales=False, seeded=False
     )
     params_type: ClassVar[type[Params]] = SlopeOneParams
 

@@ -118,7 +118,6 @@ class SVD(Model[SVDParams]):
             rows[~known[name[:4]]] = 0
         blocks = Blocks.cut(interactions.user_index, interactions.item_index, interactions.rating, threads)
 
-
         def step(users: NDArray[np.int32], items: NDArray[np.int32], ratings: NDArray[np.float32]) -> None:
             epoch(users, items, ratings, offset, rates, *learnt.values())
 

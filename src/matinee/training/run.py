@@ -16,8 +16,10 @@ from matinee.dataset.snapshot import Snapshot, take_snapshot
 from matinee.dataset.splits import split
 from matinee.lake.lake import Lake
 from matinee.models.registry import make
-from matinee.training.answers import popularity_orders, user_blocks
+from matinee.training import warm
+from matinee.training.answers import item_attributes, popularity_orders, user_blocks
 from matinee.training.candidates import Evaluation, StepProgress, bias_rmse, evaluate
+from matinee.training.final_fit import Fitted, fit_to_everything
 from matinee.training.gate import Verdict, judge
 
 POPULARITY = "popularity"
@@ -35,6 +37,9 @@ class Request:
         skip_unsuitable: pass over candidates that the data does not suit (an items × items matrix that does not
             fit, say) instead of ending the run; what they said is noted.
         accept_data: go on although a check of the data would stop the run; what it found is still noted.
+        warm: whether the fit of what is published goes on from where the last published one of the same model and
+            hyperparameters ended, if there is one; nothing: where the model converges (`Capabilities`).
+        begin_from: of a run that is repeated, what its fit began from (`Provenance.warm_start`).
     """
 
     models: tuple[str, ...]
@@ -43,6 +48,8 @@ class Request:
     expect_hash: str | None = None
     skip_unsuitable: bool = False
     accept_data: bool = False
+    warm: bool | None = None
+    begin_from: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +67,8 @@ class RunReport:
     unsuitable: dict[str, str] = field(default_factory=dict)
     """Candidates that were passed over, and why."""
     mlflow_version: str | None = None
+    fitted: Fitted | None = None
+    """The model in the bundle."""
 
     def raise_if_refused(self) -> None:
         """Raise `GateRefused` with the figures where no candidate passed."""
@@ -84,6 +93,8 @@ def repeat_of(manifest: Manifest) -> Request:
         params={manifest.model: manifest.params},
         versions=manifest.lake_versions,
         expect_hash=manifest.content_hash,
+        warm=manifest.warm_start is not None,
+        begin_from=manifest.warm_start,
     )
 
 
@@ -96,11 +107,14 @@ def train(
         Locked: another run is going on; says who holds the lock.
         QualityRefused: the data failed a check; says which.
         Unsuitable: there is too little to learn from or to evaluate on.
-        Corrupt: a repeated run met other data than the first.
+        Corrupt: a repeated run met other data than the first, or would begin from another model.
+        DataUnavailable: what a run to repeat began from is no longer kept.
     """
     for name in request.models:
         make(name, request.params.get(name))  # a wrong name or parameter is told before the long work
     with home.lock("train"):
+        begin = request.begin_from
+        earlier = warm.named(home, begin["version"], begin["content"]) if begin else None
         snapshot, quality = _snapshot(request, home=home, lake=lake, progress=progress)
         evaluations, unsuitable, rmse_of_bias = _evaluate_all(request, snapshot, settings.training, clock, progress)
         popularity = next(e for e in evaluations if e.name == POPULARITY)
@@ -113,10 +127,11 @@ def train(
         report = RunReport(None, None, evaluations, verdicts, rmse_of_bias, quality, snapshot, unsuitable)
         chosen = _best(evaluations, verdicts)
         if chosen is not None:
+            fitted = fit_to_everything(chosen, snapshot, options, earlier or _last(request, chosen, home), progress)
             version = _publishable_bundle(
-                chosen, report, settings=options, home=home, clock=clock, progress=progress
+                chosen, fitted, report, settings=options, home=home, clock=clock, progress=progress
             )
-            report = replace(report, bundle=version, chosen=chosen.name)
+            report = replace(report, bundle=version, chosen=chosen.name, fitted=fitted)
         progress("noting the run", 0, 1)
         return replace(report, mlflow_version=_track(report, settings=settings, home=home, clock=clock))
 
@@ -126,7 +141,7 @@ def _snapshot(
 ) -> tuple[Snapshot, QualityReport]:
     progress("taking a snapshot of the lake", 0, 1)
     snapshot = take_snapshot(lake, versions=request.versions)
-    if request.expect_hash is not None and snapshot.content_hash != request.expect_hash:
+    if request.expect_hash not in (None, snapshot.content_hash, snapshot.learnt_hash):
         raise Corrupt(
             f"the lake at versions {request.versions} has content {snapshot.content_hash}; "
             f"the run to repeat had {request.expect_hash}",
@@ -193,8 +208,15 @@ def _best(evaluations: list[Evaluation], verdicts: dict[str, Verdict]) -> Evalua
     return max(passed, key=lambda e: e.metrics["ndcg"], default=None)
 
 
+def _last(request: Request, chosen: Evaluation, home: Home) -> warm.Earlier | None:
+    """What the last published fit of the same model and hyperparameters had learnt, where that is wanted."""
+    wanted = make(chosen.name).capabilities.converges if request.warm is None else request.warm
+    return warm.latest(home, chosen.name, chosen.params) if wanted else None
+
+
 def _publishable_bundle(
     chosen: Evaluation,
+    fitted: Fitted,
     report: RunReport,
     *,
     settings: TrainingSettings,
@@ -203,18 +225,12 @@ def _publishable_bundle(
     progress: StepProgress,
 ) -> str:
     snapshot = report.snapshot
-    model = make(chosen.name, chosen.params)
-    model.fit(
-        snapshot.interactions,
-        seed=settings.seed,
-        threads=settings.threads,
-        progress=lambda done, total: progress(f"fitting {chosen.name} to everything", done, total),
-    )
+    model = fitted.model
     overall, by_segment = popularity_orders(
         snapshot.interactions, snapshot.user_segment, len(snapshot.segments), settings.positive_rating
     )
     contents = BundleContents(
-        provenance=_provenance(chosen, report, settings),
+        provenance=_provenance(chosen, fitted, report, settings),
         items=snapshot.items.ids,
         item_minutes=snapshot.item_minutes,
         popular=overall,
@@ -222,11 +238,12 @@ def _publishable_bundle(
         popular_by_segment=by_segment,
         users=user_blocks(model, snapshot, n=settings.top_n, threads=settings.threads, progress=progress),
         fold_in=model.fold_in_arrays(),
+        attributes=item_attributes(snapshot),
     )
     return write_bundle(home.bundles, contents=contents, clock=clock)
 
 
-def _provenance(chosen: Evaluation, report: RunReport, settings: TrainingSettings) -> Provenance:
+def _provenance(chosen: Evaluation, fitted: Fitted, report: RunReport, settings: TrainingSettings) -> Provenance:
     snapshot, verdict = report.snapshot, report.verdicts[chosen.name]
     return Provenance(
         model=chosen.name,
@@ -245,6 +262,7 @@ def _provenance(chosen: Evaluation, report: RunReport, settings: TrainingSetting
         | {name: {"unsuitable": why} for name, why in report.unsuitable.items()},
         options=settings.model_dump(mode="json"),
         quality=report.quality.as_dict(),
+        warm_start=fitted.warm_start,
     )
 
 

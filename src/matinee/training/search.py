@@ -23,8 +23,8 @@ from matinee.core.errors import ConfigurationError, Unsuitable
 from matinee.dataset.interactions import Interactions
 from matinee.dataset.splits import k_folds, random_split
 from matinee.evaluation.bootstrap import Interval, paired_bootstrap
-from matinee.evaluation.cross_validation import FoldResult, evaluate_fold
-from matinee.evaluation.ratings import user_rmse
+from matinee.evaluation.cross_validation import FoldResult, by_group, evaluate_fold
+from matinee.evaluation.subgroups import Groups, by_activity
 from matinee.models.registry import make
 from matinee.models.spaces import OneOf, Space
 
@@ -76,6 +76,8 @@ class Judged:
     result: FoldResult
     per_user: NDArray[np.float64]
     """nDCG@10 or RMSE of each user, whichever was searched for."""
+    subgroups: dict[str, dict[str, dict[str, float]]]
+    """By kind of groups, then by group: `cross_validation.by_group`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +117,7 @@ def search(
     storage_url: str,
     study_name: str,
     clock: Clock,
+    groups: Mapping[str, Groups] | None = None,
     progress: Callable[[int, int, float | None], None] | None = None,
 ) -> SearchReport:
     """Search a space for the best hyperparameters of a model; goes on where an interrupted search ended.
@@ -127,6 +130,7 @@ def search(
         storage_url: SQLAlchemy URL of the database that trials are kept in.
         study_name: what the search is called there; the same name goes on with it.
         clock: to measure with.
+        groups: of the users, by kind, to report on beside those by activity; such as `segment`.
         progress: called after each trial with (trials done, trials in all, best value so far).
 
     Raises:
@@ -159,7 +163,8 @@ def search(
     if left > 0:
         objective = _objective(model, space, outer, metric, options, clock)
         study.optimize(objective, n_trials=left, n_jobs=options.jobs, callbacks=[told], catch=(ConfigurationError,))
-    return _report(model, metric, study, outer, aside, options, clock)
+    every = {"activity": by_activity(interactions), **(groups or {})}
+    return _report(model, metric, study, _Verdict(outer, aside, metric, options, clock, every))
 
 
 def _goal(model: str, wanted: Metric | None) -> tuple[bool, Metric]:
@@ -296,23 +301,48 @@ def _value(result: FoldResult, metric: Metric) -> float:
     return value
 
 
-def _report(
-    model: str,
-    metric: Metric,
-    study: optuna.Study,
-    outer: Interactions,
-    aside: Interactions,
-    options: SearchOptions,
-    clock: Clock,
-) -> SearchReport:
+@dataclass(frozen=True, slots=True)
+class _Verdict:
+    """Holds settings against the part that no trial has seen."""
+
+    outer: Interactions
+    aside: Interactions
+    metric: Metric
+    options: SearchOptions
+    clock: Clock
+    groups: Mapping[str, Groups]
+
+    def on(self, model: str, params: Mapping[str, Any]) -> Judged:
+        fitted = make(model, params)
+        result = evaluate_fold(
+            fitted,
+            self.outer,
+            self.aside,
+            seed=self.options.seed,
+            threads=1,
+            positive_rating=self.options.positive_rating,
+            clock=self.clock,
+            ranking=self.metric != "rmse" or bool(self.aside.positive(self.options.positive_rating).any()),
+        )
+        return Judged(
+            fitted.params.model_dump(mode="json"),
+            result,
+            result.rmse_per_user if self.metric == "rmse" else result.ndcg_per_user,
+            {kind: by_group([result], groups) for kind, groups in self.groups.items()},
+        )
+
+
+def _report(model: str, metric: Metric, study: optuna.Study, verdict: _Verdict) -> SearchReport:
     trials = study.get_trials(deepcopy=False)
     if not any(trial.state == TrialState.COMPLETE for trial in trials):
         raise Unsuitable(
             f"none of {len(trials)} trials came to an end", remedy="Search nearer the defaults, or try more."
         )
     best = dict(study.best_params)
-    before, after = (_judge(model, params, outer, aside, metric, options, clock) for params in ({}, best))
-    gain = paired_bootstrap(after.per_user, before.per_user, resamples=options.resamples, seed=options.seed)
+    before, after = (verdict.on(model, params) for params in ({}, best))
+    gain = paired_bootstrap(
+        after.per_user, before.per_user, resamples=verdict.options.resamples, seed=verdict.options.seed
+    )
     states = [trial.state.name.lower() for trial in trials]
     return SearchReport(
         model=model,
@@ -328,33 +358,6 @@ def _report(
             for t, s in zip(trials, states, strict=True)
         ],
     )
-
-
-def _judge(
-    model: str,
-    params: Mapping[str, Any],
-    outer: Interactions,
-    aside: Interactions,
-    metric: Metric,
-    options: SearchOptions,
-    clock: Clock,
-) -> Judged:
-    fitted = make(model, params)
-    result = evaluate_fold(
-        fitted,
-        outer,
-        aside,
-        seed=options.seed,
-        threads=1,
-        positive_rating=options.positive_rating,
-        clock=clock,
-    )
-    per_user = result.ndcg_per_user
-    if metric == "rmse":
-        rated = aside.rated()
-        predicted = fitted.predict(rated.user_index, rated.item_index)
-        per_user = user_rmse(predicted, rated.rating, rated.user_index)
-    return Judged(fitted.params.model_dump(mode="json"), result, per_user)
 
 
 def _importance(study: optuna.Study) -> dict[str, float]:

@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from matinee.training.search import SearchReport
 
@@ -40,6 +41,7 @@ def _history(axes: Axes, report: SearchReport) -> None:
     axes.scatter(number, value, s=18, color=_TRIAL, label="a trial")
     axes.step(number, best, where="post", color=_BEST, label="the best so far")
     axes.set(xlabel="trial", ylabel=f"{report.metric}, mean of the inner folds")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(frameon=False)
 
 
