@@ -75,7 +75,7 @@ def _add_entries(
     fixed: NDArray[np.float32],
     out: NDArray[np.float32],
 ) -> None:
-    """Add to out: for wanted 0 Σ e_i y_i (y_i·x), the entries' part of the system; for 1 Σ (1 + e_i (1 − y_i·x)) y_i.
+    """Add Σ e_i y_i (y_i·x) to out, the entries' part of the system; if wanted is 1, Σ (1 + e_i (1 − y_i·x)) y_i.
 
     Four entries at a time, so that x and out pass through memory less often; what fills the last four up weighs 0.
     """
