@@ -43,17 +43,18 @@ def fold_in_arrays(n_items: int) -> dict[str, np.ndarray]:
     return fold_in.to_arrays()
 
 
-def user_block(ids: list[str], *, n_items: int = 6, width: int = 3, seed: int = 0) -> UserBlock:
+def user_block(ids: list[str], *, n_items: int = 6, width: int = 3, seed: int = 0, **changes: Any) -> UserBlock:
     rng = np.random.default_rng(seed)
     seen = [np.flatnonzero(rng.random(n_items) < 0.4) for _ in ids]
-    return UserBlock(
-        ids=ids,
-        top=rng.integers(0, n_items, (len(ids), width), dtype=np.int32),
-        scores=-np.sort(-rng.random((len(ids), width), dtype=np.float32)),
-        seen_indptr=np.cumsum([0, *map(len, seen)], dtype=np.int64),
-        seen_indices=np.concatenate([*seen, np.empty(0)]).astype(np.int32),
-        segments=rng.integers(-1, 2, len(ids)).astype(np.int16),
-    )
+    fields: dict[str, Any] = {
+        "ids": ids,
+        "top": rng.integers(0, n_items, (len(ids), width), dtype=np.int32),
+        "scores": -np.sort(-rng.random((len(ids), width), dtype=np.float32)),
+        "seen_indptr": np.cumsum([0, *map(len, seen)], dtype=np.int64),
+        "seen_indices": np.concatenate([*seen, np.empty(0)]).astype(np.int32),
+        "segments": rng.integers(-1, 2, len(ids)).astype(np.int16),
+    }
+    return UserBlock(**(fields | changes))
 
 
 def contents(users: Iterable[UserBlock] | None = None, *, n_items: int = 6, **changes: Any) -> BundleContents:

@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from matinee.bundle import verify
-from matinee.bundle.manifest import MANIFEST, encode_manifest, list_bundles, read_manifest
+from matinee.bundle.attributes import ItemAttributes
+from matinee.bundle.manifest import BUNDLE_FORMAT, MANIFEST, encode_manifest, list_bundles, read_manifest
 from matinee.bundle.open import open_bundle
 from matinee.core.errors import Corrupt, FormatTooNew
 
@@ -20,6 +21,8 @@ FILES = [
     "item_minutes.npy",
     "popular.npy",
     "users.lmdb",
+    "attributes.json",
+    *(f"attribute-{name}.npy" for name in ItemAttributes.unknown(0).arrays()),
     *(f"fold_in-{name}.npy" for name in bundle_samples.fold_in_arrays(1)),
 ]
 
@@ -101,7 +104,7 @@ def test_a_renamed_folder(write, run):
 
 def test_a_newer_format(write, run):
     path = write()
-    newer = msgspec.structs.replace(read_manifest(path), format_version=2)
+    newer = msgspec.structs.replace(read_manifest(path), format_version=BUNDLE_FORMAT + 1)
     (path / MANIFEST).write_bytes(encode_manifest(newer))
     with pytest.raises(FormatTooNew, match=MANIFEST):
         open_bundle(path, run)
@@ -110,7 +113,7 @@ def test_a_newer_format(write, run):
 def test_a_list_leaves_out_what_cannot_be_read(write, bundles, caplog):
     good, bad, newer = write(), write(), write()
     (bad / MANIFEST).unlink()
-    later = msgspec.structs.replace(read_manifest(newer), format_version=2)
+    later = msgspec.structs.replace(read_manifest(newer), format_version=BUNDLE_FORMAT + 1)
     (newer / MANIFEST).write_bytes(encode_manifest(later))
     (bundles / "notes").mkdir()
     assert [manifest.version for manifest in list_bundles(bundles)] == [good.name]

@@ -1,6 +1,7 @@
 """Writers that are killed, writers side by side, and many readers at once."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,9 @@ import pytest
 from matinee.bundle.keep import prune
 from matinee.bundle.manifest import list_bundles, list_versions
 from matinee.bundle.open import open_bundle
+from matinee.bundle.write import write_bundle
+from matinee.core.clock import ManualClock
+from matinee.core.errors import OutOfRoom
 
 HEAD = f"""
 import sys
@@ -89,6 +93,65 @@ except OutOfRoom as error:
         with start(script, bundles, limit) as writer:
             assert writer.stdout.read() == "out of room True\n", limit
         assert list(bundles.iterdir()) == [old]
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of four megabytes."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)]
+    try:
+        made = subprocess.run(mount, capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        made = False
+    if not made:
+        pytest.skip("a small file system cannot be mounted here (needs root)")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_leaves_the_old_bundle_and_nothing_else(small_disk, run):
+    clock = ManualClock()
+    old = write_bundle(small_disk / "bundles", contents=bundle_samples.contents(), clock=clock)
+    before = shutil.disk_usage(small_disk).free
+
+    def more_than_there_is_room_for():
+        for start in range(0, 1_000_000, 1_000):
+            yield bundle_samples.user_block([f"u{row:06d}" for row in range(start, start + 1_000)])
+
+    clock.step(1)
+    contents = bundle_samples.contents(more_than_there_is_room_for())
+    with pytest.raises(OutOfRoom, match="no room"):
+        write_bundle(small_disk / "bundles", contents=contents, clock=clock)
+    assert [path.name for path in (small_disk / "bundles").iterdir()] == [old]
+    assert shutil.disk_usage(small_disk).free == before
+    with open_bundle(small_disk / "bundles" / old, run) as bundle:
+        assert bundle.user("u000") is not None
+
+
+def mapped():
+    """The names of all files that this process has in memory."""
+    return {
+        Path(line.split(maxsplit=5)[5]) for line in Path("/proc/self/maps").read_text().splitlines() if "/" in line
+    }
+
+
+def test_a_process_that_goes_from_bundle_to_bundle_holds_two_at_most(write, run):
+    current = None
+    for _ in range(4):
+        path = write()
+        following = open_bundle(path, run)
+        following.touch()
+        held = {file.parent for file in mapped() if path.parent in file.parents}
+        assert held == {path} if current is None else {path, path.parent / current.version}
+        if current is not None:
+            current.close()
+            assert path.parent / current.version / "users.lmdb" not in mapped()
+        current = following
+    current.close()
+    del current, following
+    assert not [file for file in mapped() if path.parent in file.parents]
 
 
 def test_many_processes_open_at_once(write, run):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
 
 from matinee.bundle.contents import UserBlock
 from matinee.bundle.manifest import Gate, list_bundles, read_manifest, source_ends
@@ -48,6 +49,7 @@ def blocks(draw: st.DrawFn) -> tuple[list[UserBlock], int]:
                 seen_indptr=np.cumsum([0, *map(len, seen)], dtype=np.int64),
                 seen_indices=np.array([index for row in seen for index in row], dtype=np.int32),
                 segments=np.array([draw(st.integers(-1, 1)) for _ in part], dtype=np.int16),
+                ages=draw(st.none() | arrays.arrays(np.int16, len(part), elements=st.integers(-1, 255))),
             )
         )
     return made, n_items
@@ -70,6 +72,7 @@ def test_every_user_comes_back_as_written(drawn):
                     seen = block.seen_indices[block.seen_indptr[row] : block.seen_indptr[row + 1]]
                     np.testing.assert_array_equal(entry.seen, seen)
                     assert entry.segment == block.segments[row]
+                    assert entry.age == (-1 if block.ages is None else block.ages[row])
                     assert (entry.top.dtype, entry.scores.dtype, entry.seen.dtype) == ("int32", "float32", "int32")
             assert bundle.users.ids() == sorted(user for block in users for user in block.ids)
             assert bundle.manifest.n_users == sum(len(block.ids) for block in users)

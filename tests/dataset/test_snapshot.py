@@ -9,6 +9,8 @@ from matinee.events.offsets import Source
 
 HOUR = 3_600_000_000
 T0 = 20_000 * 24 * HOUR
+LEARNT_1 = "074ee38e813a4dda575a968c6d983b134aa82dbb820b2d7a105076987d3ad298"
+"""What bundles of format 1 called the content of one rating of 3 by u of x at T0."""
 
 
 def rating(user, item, value, time=T0):
@@ -45,12 +47,49 @@ def test_a_lake_becomes_interactions(lake, put, describe):
     assert cell(snapshot, "v", "z")["watched"] == pytest.approx(1 / 8)  # the median of 4, 8 and 100
     assert snapshot.item_minutes.tolist() == [4.0, 8.0, 8.0]
     assert [snapshot.segments[s] for s in snapshot.user_segment] == ["25-34, F", "unknown"]
-    assert {user: snapshot.segments[s] for user, s in snapshot.extra_user_segments.items()} == {"new": "55+, M"}
+    assert snapshot.user_age.tolist() == [30, -1]
+    assert snapshot.extra_users.ids == ("new",)
+    assert [snapshot.segments[s] for s in snapshot.extra_users.segment] == ["55+, M"]
+    assert snapshot.extra_users.age.tolist() == [61]
     assert snapshot.timed
     assert snapshot.time_range == (T0, T0 + HOUR)
     assert snapshot.row_counts == {"events": 11, "interactions": 4, "rated": 1, "watched": 3}
     assert snapshot.offsets == {Source("log", 0): 4, Source("log", 1): 7}
     assert (snapshot.profile.repeated, snapshot.profile.missing, snapshot.profile.unknown_items) == (1, 0, 1)
+
+
+@pytest.mark.parametrize(("age", "known"), [(1, 1), (120, 120), (0, -1), (-4, -1), (121, -1), (None, -1)])
+def test_an_age_that_cannot_be_is_not_known(lake, put, describe, age, known):
+    put(rating("u", "x", 3.0))
+    describe("users", {"user": "u", "age": age, "gender": "F"}, {"user": "new", "age": age, "gender": "F"})
+    snapshot = take_snapshot(lake)
+    assert snapshot.user_age.tolist() == snapshot.extra_users.age.tolist() == [known]
+
+
+@pytest.mark.parametrize(
+    ("table", "row"),
+    [
+        ("items", {"item": "x", "minutes": 4.0, "title": "Ex"}),
+        ("items", {"item": "x", "minutes": 4.0, "genres": ["Drama"]}),
+        ("items", {"item": "x", "minutes": 4.0, "extra": '{"age_limit": 16}'}),
+        ("users", {"user": "u", "age": 31, "gender": "F"}),  # in the same segment
+        ("users", {"user": "new", "age": 62, "gender": "M"}),
+    ],
+)
+def test_the_content_includes_what_a_bundle_says_beside_what_was_learnt(lake, put, describe, table, row):
+    describe("items", {"item": "x", "minutes": 4.0})
+    describe("users", {"user": "u", "age": 30, "gender": "F"}, {"user": "new", "age": 61, "gender": "M"})
+    put(rating("u", "x", 3.0))
+    before = take_snapshot(lake)
+    describe(table, row)
+    after, again = take_snapshot(lake), take_snapshot(lake, before.lake_versions)
+    assert again.content_hash == before.content_hash != after.content_hash
+    assert after.learnt_hash == before.learnt_hash
+
+
+def test_what_was_learnt_is_hashed_as_it_was_for_bundles_of_format_1(lake, put):
+    put(rating("u", "x", 3.0))
+    assert take_snapshot(lake).learnt_hash == LEARNT_1
 
 
 def test_an_empty_lake_gives_an_empty_snapshot(lake):
@@ -178,3 +217,12 @@ def test_movielens_1m_comes_out_as_it_went_in(real_data, lake, tmp_path):
     assert (data.rating == expected["rating"].to_numpy()).all()
     assert snapshot.profile.unknown_items == 0
     assert snapshot.segments[snapshot.user_segment[snapshot.users.index("1")]] == "under 18, F"
+    assert snapshot.user_age[snapshot.users.index("1")] == 1  # the first year of its band
+    assert set(snapshot.user_age.tolist()) == {1, 18, 25, 35, 45, 50, 56}
+    known, first = snapshot.attributes, snapshot.items.index("1")
+    assert (known.titles[first], known.year[first], len(known.genres)) == ("Toy Story", 1995, 18)
+    assert [known.genres[g] for g in np.flatnonzero(known.genre_mask[first])] == [
+        "Animation",
+        "Children's",
+        "Comedy",
+    ]

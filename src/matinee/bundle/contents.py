@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from matinee.bundle.attributes import ItemAttributes
+from matinee.bundle.checks import expect, expect_range
 from matinee.bundle.manifest import Provenance
 from matinee.core.errors import InvalidInput
 from matinee.core.ids import item_id
@@ -15,6 +17,8 @@ from matinee.models.fold_in import FoldIn
 _ARRAY_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 MAX_TOP = 65_535
 MAX_SEGMENTS = 32_767
+UNKNOWN_AGE = -1
+MAX_AGE = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +32,7 @@ class UserBlock:
         seen_indptr: int64, shape (u + 1,); row r has seen `seen_indices[seen_indptr[r]:seen_indptr[r + 1]]`.
         seen_indices: int32, item indices; distinct within a row.
         segments: int16, shape (u,); the user's segment, -1 where there is none.
+        ages: int16, shape (u,); years, -1 where not known; None where no age is.
 
     Raises:
         InvalidInput: a shape or dtype differs; says which.
@@ -39,26 +44,34 @@ class UserBlock:
     seen_indptr: NDArray[np.int64]
     seen_indices: NDArray[np.int32]
     segments: NDArray[np.int16]
+    ages: NDArray[np.int16] | None = None
 
     def __post_init__(self) -> None:
         rows = len(self.ids)
         width = self.top.shape[1] if self.top.ndim == 2 else -1
-        _expect("top", self.top, "int32", (rows, width))
-        _expect("scores", self.scores, "float32", (rows, width))
-        _expect("seen_indptr", self.seen_indptr, "int64", (rows + 1,))
-        _expect("seen_indices", self.seen_indices, "int32", (len(self.seen_indices),))
-        _expect("segments", self.segments, "int16", (rows,))
+        expect("top", self.top, "int32", (rows, width))
+        expect("scores", self.scores, "float32", (rows, width))
+        expect("seen_indptr", self.seen_indptr, "int64", (rows + 1,))
+        expect("seen_indices", self.seen_indices, "int32", (len(self.seen_indices),))
+        expect("segments", self.segments, "int16", (rows,))
+        if self.ages is not None:
+            expect("ages", self.ages, "int16", (rows,))
+            expect_range("ages", self.ages, UNKNOWN_AGE, MAX_AGE + 1)
         if width > MAX_TOP:
             raise InvalidInput(f"top has {width} columns; at most {MAX_TOP} fit")
         ends = self.seen_indptr
         if ends[0] != 0 or ends[-1] != len(self.seen_indices) or (np.diff(ends) < 0).any():
             raise InvalidInput("seen_indptr does not ascend from 0 to the length of seen_indices")
 
+    def known_ages(self) -> NDArray[np.int16]:
+        """int16, shape (u,); -1 where no age is known."""
+        return np.full(len(self.ids), UNKNOWN_AGE, dtype=np.int16) if self.ages is None else self.ages
+
     def check(self, n_items: int, n_segments: int) -> None:
         """Raise `InvalidInput` where an index or a segment is out of range."""
-        _expect_range("top", self.top, -1, n_items)
-        _expect_range("seen_indices", self.seen_indices, 0, n_items)
-        _expect_range("segments", self.segments, -1, n_segments)
+        expect_range("top", self.top, -1, n_items)
+        expect_range("seen_indices", self.seen_indices, 0, n_items)
+        expect_range("segments", self.segments, -1, n_segments)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +87,7 @@ class BundleContents:
         popular_by_segment: int32, shape (n_segments, n_items); the same within each segment.
         users: blocks of users, read once; no user stands there twice.
         fold_in: what the model's `fold_in_arrays()` gives; empty where it does not fold in.
+        attributes: what is known of the items; None where nothing is.
 
     Raises:
         InvalidInput: something does not fit together; says what.
@@ -87,6 +101,7 @@ class BundleContents:
     popular_by_segment: NDArray[np.int32]
     users: Iterable[UserBlock]
     fold_in: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)
+    attributes: ItemAttributes | None = None
 
     def __post_init__(self) -> None:
         n_items, n_segments = len(self.items), len(self.segments)
@@ -96,9 +111,9 @@ class BundleContents:
             raise InvalidInput("items holds an id twice")
         if len(set(self.segments)) != n_segments or n_segments > MAX_SEGMENTS:
             raise InvalidInput(f"segments holds a name twice, or more than {MAX_SEGMENTS} names")
-        _expect("item_minutes", self.item_minutes, "float32", (n_items,))
-        _expect("popular", self.popular, "int32", (n_items,))
-        _expect("popular_by_segment", self.popular_by_segment, "int32", (n_segments, n_items))
+        expect("item_minutes", self.item_minutes, "float32", (n_items,))
+        expect("popular", self.popular, "int32", (n_items,))
+        expect("popular_by_segment", self.popular_by_segment, "int32", (n_segments, n_items))
         for row in (self.popular, *self.popular_by_segment):
             if not np.array_equal(np.sort(row), np.arange(n_items)):
                 raise InvalidInput("an ordering by popularity does not hold every item once")
@@ -107,13 +122,5 @@ class BundleContents:
                 raise InvalidInput(f"fold_in[{name!r}] has a name or dtype ({array.dtype}) that cannot be stored")
         if self.fold_in and len(FoldIn.from_arrays(self.fold_in).item_factors) != n_items:
             raise InvalidInput(f"fold_in is of another catalogue; expected {n_items} items")
-
-
-def _expect(name: str, array: NDArray[np.generic], dtype: str, shape: tuple[int, ...]) -> None:
-    if array.dtype != dtype or array.shape != shape:
-        raise InvalidInput(f"{name} is {array.dtype}{array.shape}; expected {dtype}{shape}")
-
-
-def _expect_range(name: str, array: NDArray[np.integer], low: int, end: int) -> None:
-    if array.size and not (low <= array.min() and array.max() < end):
-        raise InvalidInput(f"{name} holds {array.min()} to {array.max()}; expected {low} to {end - 1}")
+        if self.attributes is not None and len(self.attributes.titles) != n_items:
+            raise InvalidInput(f"attributes are of {len(self.attributes.titles)} items; expected {n_items}")

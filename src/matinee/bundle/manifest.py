@@ -21,7 +21,8 @@ from matinee.core.files import check_format
 from matinee.core.logging import get_logger
 from matinee.events.offsets import Source
 
-BUNDLE_FORMAT = 1
+BUNDLE_FORMAT = 2
+"""2 added the attributes of items and the ages of users; what lacks them is read as knowing none."""
 MANIFEST = "manifest.json"
 VERSION_PATTERN = re.compile(r"\d{8}T\d{6}Z-[a-z0-9][a-z0-9_-]{0,39}-[0-9a-f]{8}")
 """UTC time, so that names sort by age; model; and the beginning of the content's hash."""
@@ -82,6 +83,9 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True):
     """The run's settings: split, share held out, answers kept, and the like."""
     quality: dict[str, Any] = msgspec.field(default_factory=dict)
     """The checks of the data, and the statistics that the next run compares its own with."""
+    warm_start: dict[str, Any] | None = None
+    """What the fit began from: `version` of an earlier bundle, `content` hash of what its model had learnt, and the
+    `epochs` made; nothing where it began from noise."""
 
 
 class FileRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,6 +8,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from matinee.bundle.attributes import ATTRIBUTE_PREFIX, ATTRIBUTES, ItemAttributes, read_attributes
 from matinee.bundle.manifest import Manifest
 from matinee.bundle.users import USERS, UserEntry, Users
 from matinee.bundle.verify import verify_bundle
@@ -39,8 +40,10 @@ class Bundle:
         self._popular: NDArray[np.int32] = _map(path / POPULAR)
         self.fold_in: FoldIn | None = _open_fold_in(path, manifest)
         """What folds newcomers in, or nothing where the model cannot."""
+        self.attributes: ItemAttributes = _open_attributes(path, manifest)
+        """What is known of the items; nothing where the bundle is of format 1."""
         self._ends = manifest.ends()
-        self._users = Users(path / USERS, manifest.index_type)
+        self._users = Users(path / USERS, manifest.index_type, manifest.format_version)
 
     def item_index(self, item: str) -> int | None:
         """The index of an item id, or nothing where the bundle does not know it."""
@@ -117,12 +120,23 @@ def open_bundle(path: Path, run: Path) -> Bundle:
 
 
 def _open_fold_in(path: Path, manifest: Manifest) -> FoldIn | None:
-    arrays = {
-        name.removeprefix(FOLD_IN_PREFIX).removesuffix(".npy"): _map(path / name)
-        for name in manifest.files
-        if name.startswith(FOLD_IN_PREFIX)
-    }
+    arrays = _map_all(path, manifest, FOLD_IN_PREFIX)
     return FoldIn.from_arrays(arrays) if arrays else None
+
+
+def _open_attributes(path: Path, manifest: Manifest) -> ItemAttributes:
+    if ATTRIBUTES not in manifest.files:
+        return ItemAttributes.unknown(manifest.n_items)
+    return read_attributes(path / ATTRIBUTES, _map_all(path, manifest, ATTRIBUTE_PREFIX))
+
+
+def _map_all(path: Path, manifest: Manifest, prefix: str) -> dict[str, NDArray[Any]]:
+    """The arrays whose files' names begin with a prefix, by the rest of the name."""
+    return {
+        name.removeprefix(prefix).removesuffix(".npy"): _map(path / name)
+        for name in manifest.files
+        if name.startswith(prefix)
+    }
 
 
 def _map(path: Path) -> NDArray[Any]:

@@ -1,7 +1,8 @@
-"""The LMDB of users: id → segment, best items with their scores, and everything seen.
+"""The LMDB of users: id → segment, age, best items with their scores, and everything seen.
 
-A value is little endian: segment int16, number of best items n uint16, n scores float32, n item indices, and
-the indices of the items seen to the end of the value. Indices are uint16 where the catalogue allows (27,000
+A value is little endian: segment int16, age int16, number of best items n uint16, two bytes of nothing (so that
+the scores are aligned), n scores float32, n item indices, and the indices of the items seen to the end of the
+value. In format 1 there was neither an age nor the two bytes. Indices are uint16 where the catalogue allows (27,000
 movies do), else int32: that halves the file, and so the memory that it takes when it is mapped.
 """
 
@@ -16,12 +17,13 @@ import lmdb
 import numpy as np
 from numpy.typing import NDArray
 
-from matinee.bundle.contents import UserBlock
+from matinee.bundle.contents import UNKNOWN_AGE, UserBlock
 from matinee.core.errors import Corrupt, InvalidInput, StoreUnavailable
 from matinee.core.ids import user_id
 
 USERS = "users.lmdb"
-_HEAD = struct.Struct("<hH")
+_HEAD = struct.Struct("<hhHxx")
+_HEAD_1 = struct.Struct("<hH")
 _SCORE = np.dtype("<f4")
 _MAX_KEY = 511
 _USERS_A_TRANSACTION = 20_000
@@ -41,6 +43,8 @@ class UserEntry(NamedTuple):
     """Indices of every item the user has seen."""
     segment: int
     """-1 where the user is in none."""
+    age: int = UNKNOWN_AGE
+    """Years; -1 where it is not known."""
 
 
 def index_type(n_items: int) -> str:
@@ -55,10 +59,11 @@ def pack_users(block: UserBlock, dtype: str) -> Iterator[tuple[bytes, bytes]]:
     seen, size = block.seen_indices.astype(dtype).tobytes(), np.dtype(dtype).itemsize
     seen_at = (block.seen_indptr * size).tolist()
     width = block.top.shape[1]
-    for row, (user, n, segment) in enumerate(zip(block.ids, lengths, block.segments.tolist(), strict=True)):
+    segments, ages = block.segments.tolist(), block.known_ages().tolist()
+    for row, (user, n, segment, age) in enumerate(zip(block.ids, lengths, segments, ages, strict=True)):
         first = row * width
         value = (
-            _HEAD.pack(segment, n)
+            _HEAD.pack(segment, age, n)
             + scores[4 * first : 4 * (first + n)]
             + top[size * first : size * (first + n)]
             + seen[seen_at[row] : seen_at[row + 1]]
@@ -68,10 +73,16 @@ def pack_users(block: UserBlock, dtype: str) -> Iterator[tuple[bytes, bytes]]:
 
 def unpack_user(value: bytes, dtype: np.dtype[Any]) -> UserEntry:
     """The entry that `pack_users` made the value of."""
-    segment, n = _HEAD.unpack_from(value)
-    split = 4 + 4 * n
-    indices = np.frombuffer(value, dtype, offset=split).astype(np.int32)
-    return UserEntry(indices[:n], np.frombuffer(value, _SCORE, n, 4), indices[n:], segment)
+    segment, age, n = _HEAD.unpack_from(value)
+    indices = np.frombuffer(value, dtype, offset=_HEAD.size + 4 * n).astype(np.int32)
+    return UserEntry(indices[:n], np.frombuffer(value, _SCORE, n, _HEAD.size), indices[n:], segment, age)
+
+
+def unpack_user_1(value: bytes, dtype: np.dtype[Any]) -> UserEntry:
+    """The same where the bundle is of format 1."""
+    segment, n = _HEAD_1.unpack_from(value)
+    indices = np.frombuffer(value, dtype, offset=_HEAD_1.size + 4 * n).astype(np.int32)
+    return UserEntry(indices[:n], np.frombuffer(value, _SCORE, n, _HEAD_1.size), indices[n:], segment)
 
 
 def write_users(path: Path, blocks: Iterable[UserBlock], *, n_items: int, n_segments: int) -> int:
@@ -171,13 +182,15 @@ class Users:
     Args:
         path: a file that was verified.
         dtype: how it stores indices.
+        format_version: of the bundle.
 
     Raises:
         Corrupt: it is not an LMDB file.
     """
 
-    def __init__(self, path: Path, dtype: str) -> None:
+    def __init__(self, path: Path, dtype: str, format_version: int) -> None:
         self._dtype = np.dtype(dtype)
+        self._unpack = unpack_user if format_version > 1 else unpack_user_1
         self._lock = Lock()
         try:
             self._environment = _Environment.hold(path)
@@ -198,7 +211,7 @@ class Users:
         with self._lock:
             self._require_open()
             value = self._read.get(key)
-        return None if value is None else unpack_user(value, self._dtype)
+        return None if value is None else self._unpack(value, self._dtype)
 
     def ids(self, after: str = "", limit: int = 1_000) -> list[str]:
         """Up to `limit` user ids, ascending, that come after `after`."""

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from matinee.bundle.attributes import ATTRIBUTE_PREFIX, ATTRIBUTES, ItemAttributes, encode_texts
 from matinee.bundle.contents import BundleContents
 from matinee.bundle.manifest import (
     BUNDLE_FORMAT,
@@ -115,10 +116,13 @@ def _room_needed(bundles: Path) -> Iterator[None]:
 
 def _write_files(folder: Path, contents: BundleContents) -> int:
     (folder / ITEMS).write_text("".join(f"{item}\n" for item in contents.items), encoding="ascii")
+    attributes = contents.attributes or ItemAttributes.unknown(len(contents.items))
+    (folder / ATTRIBUTES).write_bytes(encode_texts(attributes))
     arrays = {
         ITEM_MINUTES: contents.item_minutes,
         POPULAR: np.vstack([contents.popular[np.newaxis], contents.popular_by_segment]),
         **{f"{FOLD_IN_PREFIX}{name}.npy": array for name, array in contents.fold_in.items()},
+        **{f"{ATTRIBUTE_PREFIX}{name}.npy": array for name, array in attributes.arrays().items()},
     }
     for name, array in arrays.items():
         np.save(folder / name, np.asarray(array, array.dtype.newbyteorder("<"), order="C"), allow_pickle=False)

@@ -1,17 +1,20 @@
 """A version of the lake as `Interactions`: the same version gives the same bytes."""
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from matinee.dataset.attributes import Attributes, attributes_of
 from matinee.dataset.interactions import Interactions
 from matinee.dataset.meaning import pairs_of
 from matinee.dataset.profile import Profile, profile_of
-from matinee.dataset.segments import SEGMENTS, UNKNOWN, segment_of
+from matinee.dataset.segments import OLDEST, SEGMENTS, UNKNOWN, segment_of
 from matinee.dataset.vocabulary import Vocabulary
 from matinee.events.offsets import Source
 from matinee.lake.lake import Lake
@@ -19,7 +22,24 @@ from matinee.lake.lake import Lake
 DEFAULT_MINUTES = 100.0
 """The length of an item in minutes where the catalogue knows of no item how long it is."""
 
+NO_AGE = -1
+
 _READ = ("events", "watch_days", "items", "users", "batches")
+
+
+@dataclass(frozen=True, slots=True)
+class ExtraUsers:
+    """Users of whom nothing is known but who they are.
+
+    Attributes:
+        ids: m user ids, ascending.
+        segment: int16, shape (m,).
+        age: int16, shape (m,); years, -1 where not known.
+    """
+
+    ids: tuple[str, ...]
+    segment: NDArray[np.int16]
+    age: NDArray[np.int16]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +54,17 @@ class Snapshot:
         offsets: of each source, the position below which the snapshot has everything.
         time_range: first and last event in UTC microseconds; None where nothing has a time.
         row_counts: `events` read, `interactions`, and of these `rated` and `watched`.
-        content_hash: SHA-256 over interactions, vocabularies, lengths and segments.
+        content_hash: SHA-256 over all that goes into a bundle: interactions, vocabularies, lengths, segments, ages
+            and the attributes of items.
+        learnt_hash: SHA-256 over interactions, vocabularies, lengths and segments alone, which is what the
+            `content_hash` of a bundle of format 1 says.
         item_minutes: float32, shape (n_items,); each item's length in minutes, the catalogue's median where it
             is not known.
         segments: names of the segments.
         user_segment: int16, shape (n_users,); each user's segment.
-        extra_user_segments: segment by id, of known users who have no interactions yet and whose segment is not
-            `unknown`.
+        user_age: int16, shape (n_users,); years, -1 where not known.
+        extra_users: known users who have no interactions yet and whose segment is not `unknown`.
+        attributes: what the catalogue says of each item.
         profile: the counts that the checks before training look at.
     """
 
@@ -52,10 +76,13 @@ class Snapshot:
     time_range: tuple[int, int] | None
     row_counts: dict[str, int]
     content_hash: str
+    learnt_hash: str
     item_minutes: NDArray[np.float32]
     segments: list[str]
     user_segment: NDArray[np.int16]
-    extra_user_segments: dict[str, int]
+    user_age: NDArray[np.int16]
+    extra_users: ExtraUsers
+    attributes: Attributes
     profile: Profile
 
     @property
@@ -111,9 +138,11 @@ def snapshot_of(tables: Tables, *, lake_versions: dict[str, int], offsets: dict[
         watched=np.minimum(pairs.minutes_seen / minutes[pairs.item_index], np.float32(1)),
         time_us=pairs.time_us,
     )
-    user_segment, extra = _segments(tables.users, pairs.users)
+    user_segment, user_age, extra = _people(tables.users, pairs.users)
+    attributes = attributes_of(tables.items, pairs.items)
     profile = profile_of(tables.events, tables.items, tables.batches, interactions, pairs.items)
     vocabularies = Vocabulary(pairs.users), Vocabulary(pairs.items)
+    learnt = _learnt_hash(interactions, *vocabularies, minutes, user_segment)
     return Snapshot(
         interactions=interactions,
         users=vocabularies[0],
@@ -127,11 +156,14 @@ def snapshot_of(tables: Tables, *, lake_versions: dict[str, int], offsets: dict[
             "rated": int(np.count_nonzero(~np.isnan(interactions.rating))),
             "watched": int(np.count_nonzero(~np.isnan(interactions.watched))),
         },
-        content_hash=_content_hash(interactions, *vocabularies, minutes, user_segment),
+        content_hash=_content_hash(learnt, user_age, extra, attributes),
+        learnt_hash=learnt,
         item_minutes=minutes,
         segments=list(SEGMENTS),
         user_segment=user_segment,
-        extra_user_segments=extra,
+        user_age=user_age,
+        extra_users=extra,
+        attributes=attributes,
         profile=profile,
     )
 
@@ -152,17 +184,25 @@ def _lengths(catalogue: pl.LazyFrame, items: list[str]) -> NDArray[np.float32]:
     return np.ascontiguousarray(filled.to_numpy(), dtype=np.float32)
 
 
-def _segments(table: pl.LazyFrame, users: list[str]) -> tuple[NDArray[np.int16], dict[str, int]]:
-    """Segment of each user, int16 (n_users,), and by id of those known otherwise."""
-    known = table.select("user", segment_of()).unique("user", keep="any").collect()
-    here = pl.DataFrame({"user": users}, schema={"user": pl.String})
+def _people(table: pl.LazyFrame, users: list[str]) -> tuple[NDArray[np.int16], NDArray[np.int16], ExtraUsers]:
+    """Segment and age of each user, int16 (n_users,), and those known otherwise."""
     unknown = SEGMENTS.index(UNKNOWN)
-    joined = here.join(known, on="user", how="left", maintain_order="left")["segment"].fill_null(unknown)
+    age = pl.when(pl.col("age").is_between(1, OLDEST)).then("age").cast(pl.Int16)
+    known = table.select("user", segment_of(), age.alias("age")).unique("user", keep="any").collect()
+    here = pl.DataFrame({"user": users}, schema={"user": pl.String})
     others = known.join(here, on="user", how="anti").filter(pl.col("segment") != unknown).sort("user")
-    return np.ascontiguousarray(joined.to_numpy(), dtype=np.int16), dict(others.iter_rows())
+    own, extra = (
+        [_int16(rows["segment"].fill_null(unknown)), _int16(rows["age"].fill_null(NO_AGE))]
+        for rows in (here.join(known, on="user", how="left", maintain_order="left"), others)
+    )
+    return own[0], own[1], ExtraUsers(tuple(others["user"]), *extra)
 
 
-def _content_hash(
+def _int16(column: pl.Series) -> NDArray[np.int16]:
+    return np.ascontiguousarray(column.to_numpy(), dtype=np.int16)
+
+
+def _learnt_hash(
     interactions: Interactions,
     users: Vocabulary,
     items: Vocabulary,
@@ -182,9 +222,21 @@ def _content_hash(
         "item_minutes": minutes,
         "user_segment": user_segment,
     }
+    _add(digest, arrays)
+    return digest.hexdigest()
+
+
+def _content_hash(learnt: str, user_age: NDArray[np.int16], extra: ExtraUsers, attributes: Attributes) -> str:
+    texts = {"extra users": extra.ids, "titles": attributes.titles, "genres": attributes.genres}
+    digest = hashlib.sha256(f"matinee snapshot 2\n{learnt}\n{json.dumps(texts)}".encode())
+    people = {"user_age": user_age, "extra_segment": extra.segment, "extra_age": extra.age}
+    _add(digest, {**people, **attributes.arrays()})
+    return digest.hexdigest()
+
+
+def _add(digest: "hashlib._Hash", arrays: Mapping[str, NDArray[Any] | None]) -> None:
     for name, array in arrays.items():
         if array is not None:
             little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
             digest.update(f"\n{name} {little.dtype.str} {little.size}\n".encode())
             digest.update(little.data)
-    return digest.hexdigest()

@@ -12,6 +12,8 @@ from matinee.core.errors import InvalidInput
 _NUMBERS = ("alpha", "reg", "mean_total", "positive_rating")
 _NEWER = {"reg_exponent": 0.5, "epsilon": 0.0}
 """Numbers that older bundles lack, and what was true of all models then."""
+_GROUP = 32
+"""Scores in a group of `best`; affects speed, not results."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,3 +126,24 @@ class FoldIn:
 def scaled(weight: NDArray[np.float64], epsilon: float) -> NDArray[np.float64]:
     """What α multiplies: ln(1 + w / ε), or w itself if ε is 0. Shape (n,)."""
     return np.log1p(weight / epsilon) if epsilon else weight
+
+
+def best(scores: NDArray[np.float32], n: int) -> NDArray[np.int64]:
+    """Positions of the `n` highest scores, best first; equal scores in the order of the positions. Shape (≤ n,).
+
+    What is -inf or NaN is never chosen, so that there may be fewer. Exact, without sorting or partitioning all of
+    them: the scores are dealt into groups, and since the n-th highest of the groups' maxima has at least n scores
+    at or above it, what is below it is out; few are left to sort.
+
+    Args:
+        scores: shape (n_items,).
+        n: positions wanted, 0 or more.
+    """
+    groups = scores.size // _GROUP
+    least = np.float32(-np.inf)
+    if 0 < n < groups:
+        maxima = scores[: _GROUP * groups].reshape(_GROUP, groups).max(axis=0)
+        least = np.partition(maxima, groups - n)[groups - n]
+    candidates = np.flatnonzero(scores >= least if least > -np.inf else scores > -np.inf)
+    order: NDArray[np.int64] = candidates[np.argsort(-scores[candidates], kind="stable")[:n]]
+    return order

@@ -1,14 +1,16 @@
 """Everyone's answers in advance: the top n, scores and seen items of each user, block by block."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
+from matinee.bundle.attributes import ItemAttributes
 from matinee.bundle.contents import UserBlock
 from matinee.dataset.interactions import Interactions
-from matinee.dataset.snapshot import Snapshot
+from matinee.dataset.snapshot import ExtraUsers, Snapshot
 from matinee.models.base import Model
 from matinee.models.top_n import top_n
 from matinee.training.candidates import StepProgress
@@ -21,37 +23,54 @@ def user_blocks(
 ) -> Iterator[UserBlock]:
     """Blocks of users in the order of their ids, each with its best `n` unseen items; then who has no history.
 
-    Memory is bounded by a block, whatever the number of users.
+    Memory beside the snapshot and the model is bounded by a block, but for 8 bytes a user.
     """
-    seen = snapshot.interactions.matrix()
+    seen = snapshot.interactions
     n_users = len(snapshot.users)
+    # A snapshot's rows are in the order of users. Not int64: the search would make it of all rows.
+    ends = np.searchsorted(seen.user_index, np.arange(n_users + 1, dtype=np.int32))
     for start in range(0, n_users, BLOCK):
         rows = np.arange(start, min(start + BLOCK, n_users), dtype=np.int32)
-        seen_here = seen[start : start + len(rows)]
-        top, scores = top_n(model, rows, n, seen_here, threads=threads)
+        indptr = ends[start : start + len(rows) + 1]
+        indices = seen.item_index[indptr[0] : indptr[-1]]
+        indptr = indptr - indptr[0]
+        here = (np.ones(len(indices), dtype=np.bool_), indices, indptr)
+        exclude = sparse.csr_array(here, shape=(len(rows), seen.n_items))
+        top, scores = top_n(model, rows, n, exclude, threads=threads)
         yield UserBlock(
             ids=snapshot.users.ids[start : start + len(rows)],
             top=top,
             scores=scores,
-            seen_indptr=seen_here.indptr.astype(np.int64),
-            seen_indices=seen_here.indices.astype(np.int32),
+            seen_indptr=indptr,
+            seen_indices=indices,
             segments=snapshot.user_segment[rows],
+            ages=snapshot.user_age[rows],
         )
         progress("everyone's answers", start + len(rows), n_users)
-    if snapshot.extra_user_segments:
-        yield _known_by_segment_only(snapshot.extra_user_segments)
+    if snapshot.extra_users.ids:
+        yield _known_by_segment_only(snapshot.extra_users)
 
 
-def _known_by_segment_only(segments: Mapping[str, int]) -> UserBlock:
+def _known_by_segment_only(users: ExtraUsers) -> UserBlock:
     """Users of whom nothing is known but who they are: they get what is popular with people like them."""
-    users = sorted(segments)
+    n_users = len(users.ids)
     return UserBlock(
-        ids=users,
-        top=np.empty((len(users), 0), dtype=np.int32),
-        scores=np.empty((len(users), 0), dtype=np.float32),
-        seen_indptr=np.zeros(len(users) + 1, dtype=np.int64),
+        ids=users.ids,
+        top=np.empty((n_users, 0), dtype=np.int32),
+        scores=np.empty((n_users, 0), dtype=np.float32),
+        seen_indptr=np.zeros(n_users + 1, dtype=np.int64),
         seen_indices=np.empty(0, dtype=np.int32),
-        segments=np.array([segments[user] for user in users], dtype=np.int16),
+        segments=users.segment,
+        ages=users.age,
+    )
+
+
+def item_attributes(snapshot: Snapshot) -> ItemAttributes:
+    """What a bundle says of the items: their attributes, and how many users met each."""
+    known, interactions = snapshot.attributes, snapshot.interactions
+    met = np.bincount(interactions.item_index, minlength=interactions.n_items)
+    return ItemAttributes(
+        titles=known.titles, genres=known.genres, **known.arrays(), interactions=met.astype(np.int32)
     )
 
 
