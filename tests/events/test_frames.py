@@ -101,7 +101,7 @@ def enveloped(draw):
     header = draw(st.sampled_from(["m1", "m1", "m1", "m01", "m2", "m0"]))
     kind = draw(st.sampled_from(["line", "line", "line", "watch", "served", "poem", ""]))
     received = draw(st.sampled_from([str(NOON), "0", "", "x", "999999999999999999", "1234567890123456789"]))
-    event_id, producer = draw(st.sampled_from(["", "e1", "é", "\0"])), draw(st.sampled_from(["", "p"]))
+    event_id, producer = draw(st.sampled_from(["", "e1", "é", "\0"])), draw(st.sampled_from(["", "p", "key:p"]))
     return "\t".join([header, kind, event_id, producer, received, draw(mutated())])
 
 

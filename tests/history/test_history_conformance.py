@@ -25,6 +25,7 @@ def watch(position, user, item, minute, time_us=None):
 def test_an_empty_store_knows_nobody(back_end):
     with back_end.open() as history:
         assert history.get("1") is None
+        assert history.glance("1") is None
         assert dict(history.applied()) == {}
         assert list(history.items()) == []
 
@@ -43,6 +44,7 @@ def test_what_was_applied_is_got(back_end):
         assert one.entries == (Entry("alien", 9, 2, 4.5), Entry("brazil", 6, 1, None))
         assert dict(one.offsets) == {SOURCE: 6, OTHER: 0}
         assert dict(history.get("2").offsets) == {SOURCE: 4}
+        assert history.glance("1").open() == one
         assert dict(history.applied()) == {SOURCE: 8, OTHER: 1}
 
 

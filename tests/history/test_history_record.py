@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from matinee.core.errors import Corrupt, FormatTooNew
 from matinee.events.offsets import Source
 from matinee.history.minutes import MAX_RUNS, add_minute, count_minutes
-from matinee.history.record import MAX_ITEMS, RECORD_FORMAT, Entry, UserHistory, fold, unpack
+from matinee.history.record import MAX_ITEMS, RECORD_FORMAT, Entry, UserHistory, fold, glance, unpack
 
 # By number; their order as sources is another one.
 SOURCES = [Source("b", 1), Source("a", 0), Source("b", 0)]
@@ -69,6 +69,18 @@ def test_any_order_gives_what_the_naive_model_gives(drawn, random, together):
     expected = naive(rows)
     random.shuffle(rows)
     assert folded(rows, together=together) == expected
+
+
+@given(st.lists(actions, min_size=1, max_size=40))
+def test_a_glance_sees_the_items_and_the_offsets_and_changes_with_everything_done(drawn):
+    packed, stamps = None, set()
+    for source, *action in with_positions(drawn):
+        packed = fold(packed, source, [tuple(action)], SOURCES)
+        seen, whole = glance(packed, SOURCES), unpack(packed, SOURCES)
+        assert sorted(seen.items) == sorted(entry.item for entry in whole.entries)
+        assert (seen.offsets, seen.open()) == (whole.offsets, whole)
+        stamps.add(seen.stamp())
+    assert len(stamps) == len(drawn)
 
 
 @settings(max_examples=15)
@@ -163,7 +175,11 @@ def test_fold_leaves_its_input_alone():
 
 @given(st.binary(max_size=60))
 def test_bytes_that_are_no_record_are_refused(noise):
-    for use in (lambda: unpack(noise, SOURCES), lambda: fold(noise, 0, [(1, "alien", 5, 3, 4.0)], SOURCES)):
+    for use in (
+        lambda: unpack(noise, SOURCES),
+        lambda: glance(noise, SOURCES),
+        lambda: fold(noise, 0, [(1, "alien", 5, 3, 4.0)], SOURCES),
+    ):
         with contextlib.suppress(Corrupt, FormatTooNew):
             use()
 
@@ -172,6 +188,8 @@ def test_half_a_record_is_corrupt():
     packed = fold(None, 0, [(1, "alien", 5, 3, 4.0)], SOURCES)
     with pytest.raises(Corrupt):
         unpack(packed[:-3], SOURCES)
+    with pytest.raises(Corrupt):
+        glance(packed[:-3], SOURCES)
     with pytest.raises(Corrupt):
         fold(packed[:-3], 0, [(2, "alien", 5, 3, 4.0)], SOURCES)
     with pytest.raises(Corrupt, match="source"):

@@ -4,6 +4,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,12 +14,16 @@ from hypothesis import strategies as st
 from serving_samples import SNAPSHOT_END, act, make_bundle, new_home, settings
 
 from matinee.core.clock import SystemClock
+from matinee.core.errors import StoreUnavailable
 from matinee.core.home import Home
 from matinee.events.envelope import unwrap
 from matinee.history.lmdb import LmdbHistory
 from matinee.log.sqlite import SqliteLog
 from matinee.release.plan import publish
 from matinee.serving.app import create_app
+from matinee.serving.breaker import FAILURES
+from matinee.serving.headers import SECURITY_HEADERS
+from matinee.serving.load import Load, Shed
 from matinee.serving.request import new_request_id
 
 with warnings.catch_warnings():
@@ -31,7 +36,7 @@ CLOCK = SystemClock()
 @contextmanager
 def serving(home: Home, *, ready: bool = True, **options: Any) -> Iterator[TestClient]:
     app = create_app(settings(home, **options.pop("settings", {})), home, CLOCK, **options)
-    with TestClient(app) as client:
+    with TestClient(app, client=("127.0.0.1", 50_000)) as client:
         end = time.monotonic() + 20
         while ready and client.get("/readyz").status_code != 200:
             assert time.monotonic() < end
@@ -110,6 +115,7 @@ def test_the_request_id_begins_with_the_time_and_is_never_the_same(client: TestC
         ("/recommend/u?n=2&n=3", "more than once"),
         ("/recommend/u?count=3", "unknown parameter 'count'"),
         ("/recommend/u?n", "cannot be read"),
+        ("/recommend/u?n=" + "0" * 300, "has 302 bytes"),
     ],
 )
 def test_what_cannot_be_answered_is_refused_in_a_sentence(client: TestClient, published: str, path: str, says: str):
@@ -163,9 +169,26 @@ def test_no_input_whatever_is_answered_with_a_server_error(
     assert response.headers["X-Request-Id"]
 
 
-@given(path=st.binary(max_size=60), query=st.binary(max_size=60))
+HEADERS = st.lists(
+    st.tuples(
+        st.sampled_from([b"content-length", b"transfer-encoding", b"connection", b"x-api-key", b"accept"]),
+        st.binary(max_size=20) | st.sampled_from([b"0", b"10000000", b"chunked", b"close"]),
+    ),
+    max_size=4,
+)
+
+
+@given(
+    method=st.sampled_from(["GET", "HEAD", "POST", "BREW"]),
+    prefix=st.sampled_from(["/recommend/", "/recommend", "/", "/healthz", "/readyz", ""]),
+    path=st.binary(max_size=60),
+    query=st.binary(max_size=300),
+    headers=HEADERS,
+)
 @hypothesis_settings(suppress_health_check=[HealthCheck.too_slow])
-def test_no_bytes_whatever_are_answered_with_a_server_error(lasting_client: TestClient, path: bytes, query: bytes):
+def test_no_bytes_whatever_are_answered_with_a_server_error(
+    lasting_client: TestClient, method: str, prefix: str, path: bytes, query: bytes, headers
+):
     # Below the client library, which would refuse to send such a thing: straight to the application.
     import asyncio
 
@@ -175,15 +198,116 @@ def test_no_bytes_whatever_are_answered_with_a_server_error(lasting_client: Test
         sent.append(message)
 
     async def receive() -> Any:
-        raise AssertionError("a GET has no body to wait for")
+        raise AssertionError("there is no body to wait for")
 
     scope = {
-        "type": "http", "method": "GET", "path": "/recommend/" + path.decode("utf-8", "surrogateescape"),
-        "query_string": query, "headers": [],
+        "type": "http", "method": method, "path": prefix + path.decode("utf-8", "surrogateescape"),
+        "query_string": query, "headers": headers, "client": ("127.0.0.1", 1), "root_path": "",
     }  # fmt: skip
     asyncio.run(lasting_client.app(scope, receive, send))
-    assert sent[0]["status"] in {200, 400}
+    assert sent[0]["status"] in {200, 400, 404, 405, 413}
     assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]
+
+
+@pytest.mark.parametrize("headers", [{"content-length": "5"}, {"transfer-encoding": "chunked"}])
+def test_a_body_is_refused_and_the_connection_closed(client: TestClient, published: str, headers: dict[str, str]):
+    response = client.request("GET", "/recommend/u001", headers=headers)
+    assert response.status_code == 400
+    assert "body" in response.text
+    assert response.headers["Connection"] == "close"
+    assert_common_headers(response, published)
+    assert client.request("GET", "/recommend/u001", headers={"content-length": "0"}).status_code == 200
+
+
+def test_what_is_too_large_is_refused_before_anything_looks_at_it(client: TestClient, published: str):
+    for status, options in (
+        (413, {"headers": {"content-length": "10000000"}}),
+        (431, {"headers": {"x-large": "x" * 20_000}}),
+        (414, {"params": {"q": "x" * 9_000}}),
+    ):
+        for path in ("/recommend/u001", "/healthz", "/nowhere"):
+            response = client.get(path, **options)
+            assert (response.status_code, response.headers["Connection"]) == (status, "close")
+            assert_common_headers(response, published)
+
+
+@pytest.mark.parametrize("path", ["/recommend/u001", "/recommend/", "/healthz", "/nowhere", "/v1/trending"])
+def test_every_answer_carries_the_security_headers_once(client: TestClient, path: str):
+    response = client.get(path)
+    for name, value in SECURITY_HEADERS:
+        assert response.headers.get_list(name.decode()) == [value.decode()]
+
+
+def test_the_api_stands_beside_the_plain_endpoints(client: TestClient, published: str):
+    assert client.get("/docs").status_code == 200
+    assert "/v1/users/{user}/recommendations" in client.get("/openapi.json").json()["paths"]
+    response = client.get("/v1/users/u001/recommendations")
+    assert response.status_code == 401
+    assert_common_headers(response, published)
+
+
+def test_a_key_may_be_required_everywhere(home: Home, published: str):
+    with serving(home, ready=False, settings={"require_key_everywhere": True}) as client:
+        response = client.get("/recommend/u001")
+        assert response.status_code == 401
+        assert "matinee keys create" in response.text
+        assert response.headers["WWW-Authenticate"]
+        assert client.get("/readyz").status_code in {200, 503}  # asked from here, health needs none
+
+
+def test_before_the_end_it_says_so_and_answers(client: TestClient, published: str):
+    client.app.drain()
+    refused = client.get("/readyz")
+    assert (refused.status_code, refused.headers["Connection"]) == (503, "close")
+    assert "about to stop" in refused.text
+    for path in ("/recommend/u001", "/healthz", "/openapi.json", "/recommend/u?n=x"):
+        response = client.get(path)
+        assert response.status_code in {200, 400}
+        assert response.headers.get_list("connection") == ["close"]
+        assert response.headers["X-Request-Id"]
+
+
+def test_rules_hold_from_the_first_answer_on_and_change_live(home: Home, published: str):
+    (home.data / "rules.toml").write_text('blocked = ["a+1"]')
+    with serving(home) as client:
+        assert client.get("/recommend/u001?n=2").text == "a+2,a+3"
+        (home.data / "rules.toml").write_text('blocked = ["a+2"]')
+        end = time.monotonic() + 20
+        while client.get("/recommend/u001?n=2").text != "a+1,a+3":
+            assert time.monotonic() < end
+            time.sleep(0.01)
+
+
+def test_under_load_answers_are_simpler_and_never_errors(home: Home, published: str, history: LmdbHistory):
+    act(history, "u000", ["a+1"], position=SNAPSHOT_END)
+    with serving(home, open_live_history=lambda: history, settings={"fold_in_cache_megabytes": 0}) as client:
+        wait_until_metric(client, "matinee_history_open", 1)
+        assert client.get("/recommend/u000").headers["X-Matinee-Step"] == "folded_in"
+        for shed in (Shed.SCORING, Shed.HISTORY):
+            client.app.service.load = SimpleNamespace(
+                shed=shed
+            )  # the real one would see that nothing is the matter
+            response = client.get("/recommend/u000?n=2")
+            assert (response.status_code, response.headers["X-Matinee-Step"]) == (200, "personal")
+        client.app.service.load = Load(1.0)
+        assert metric(client, 'matinee_answers_without_total{part="fold_in",reason="overload"}') == 1
+        assert metric(client, 'matinee_answers_without_total{part="history",reason="overload"}') == 1
+
+
+def test_breakers_show_in_the_metrics(home: Home, published: str, monkeypatch):
+    with serving(home) as client:
+
+        def broken(user):
+            raise StoreUnavailable("away")
+
+        release = client.app.service.releases.current
+        monkeypatch.setattr(release.bundles[published], "user", broken)
+        for _ in range(2 * FAILURES):
+            assert client.get("/recommend/u001").headers["X-Matinee-Step"] == "popular"
+        assert metric(client, 'matinee_breaker_opened_total{store="bundle"}') >= 1
+        assert metric(client, 'matinee_breaker_state{store="bundle"}') >= 1
+        assert metric(client, 'matinee_breaker_state{store="fold_cache"}') == 0
+        assert metric(client, 'matinee_answers_without_total{part="bundle_user",reason="error"}') >= FAILURES
 
 
 def test_without_a_release_it_says_when_to_come_again(home: Home):
@@ -271,7 +395,7 @@ def test_a_log_that_stalls_delays_no_answer(home: Home, published: str):
 
 def test_a_history_that_breaks_down_breaks_no_answer(home: Home, published: str):
     class Broken(LmdbHistory):
-        def get(self, user):
+        def glance(self, user):
             raise RuntimeError("the disk is on fire")
 
     def open_history():

@@ -1,5 +1,3 @@
-from itertools import pairwise
-
 import pytest
 from serving_samples import act
 
@@ -7,7 +5,8 @@ from matinee.core.clock import ManualClock
 from matinee.core.errors import Corrupt, StoreUnavailable
 from matinee.core.home import Home
 from matinee.history.lmdb import LmdbHistory
-from matinee.serving.live_history import FIRST_PAUSE, LiveHistory
+from matinee.serving.breaker import FAILURES, LONGEST_PAUSE, SLOW_SECONDS, CircuitOpen, State
+from matinee.serving.live_history import LiveHistory
 
 
 class Opening:
@@ -35,36 +34,34 @@ def test_before_it_is_tended_everybody_is_a_stranger(home: Home, history: LmdbHi
     assert not live.is_open
 
 
-def test_a_missing_store_is_tried_again_with_growing_pauses(home: Home):
+def test_a_missing_store_is_tried_again_less_and_less_often(home: Home):
     clock, opening = ManualClock(), Opening(home)
     live = LiveHistory(opening, clock)
-    tried_at = []
-    for _ in range(400):
-        before = opening.times
+    for _ in range(600):
         live.tend()
-        if opening.times > before:
-            tried_at.append(clock.monotonic())
-        clock.sleep(FIRST_PAUSE / 2)
-    pauses = [b - a for a, b in pairwise(tried_at)]
-    assert pauses[:4] == pytest.approx([0.1, 0.2, 0.4, 0.8], abs=0.051)
-    assert max(pauses) == pytest.approx(5.0, abs=0.051)
+        assert live.get("u") is None
+        clock.sleep(0.1)
+    # A minute: five tries at once, some in growing pauses, and then one each 2.5 to 5 seconds.
+    assert FAILURES + 12 <= opening.times <= FAILURES + 35
     assert live.failed == opening.times
     LmdbHistory(home.data / "history", map_bytes=1 << 24).close()
-    clock.sleep(5)
+    clock.sleep(LONGEST_PAUSE)
     live.tend()
-    assert live.is_open
+    assert (live.is_open, live.breaker.state) == (True, State.CLOSED)
     live.close()
 
 
-def test_a_store_that_fails_is_given_up_and_opened_again(home: Home, history: LmdbHistory):
+class Failing(LmdbHistory):
+    """Can be opened, and no more."""
+
+    def glance(self, user):
+        raise StoreUnavailable("away")
+
+
+def test_a_store_that_keeps_failing_is_given_up_and_opened_again(home: Home, history: LmdbHistory):
     act(history, "u", ["a+1"], position=0)
     history.close()
     clock = ManualClock()
-
-    class Failing(LmdbHistory):
-        def get(self, user):
-            raise StoreUnavailable("away")
-
     opened = []
 
     def open_store():
@@ -74,15 +71,38 @@ def test_a_store_that_fails_is_given_up_and_opened_again(home: Home, history: Lm
 
     live = LiveHistory(open_store, clock)
     live.tend()
-    with pytest.raises(StoreUnavailable):
-        live.get("u")
-    assert live.get("u") is None  # costs nothing while there is no store
+    for _ in range(FAILURES):
+        assert live.is_open
+        with pytest.raises(StoreUnavailable, match="away"):
+            live.glance("u")
+    with pytest.raises(CircuitOpen):  # costs nothing while there is no store
+        live.glance("u")
     live.tend()
     assert not live.is_open  # not before the pause is over
-    clock.sleep(FIRST_PAUSE)
+    clock.sleep(LONGEST_PAUSE)
     live.tend()
-    assert live.get("u") is not None
-    assert (live.opened, live.failed) == (2, 1)
+    assert live.glance("u") is not None
+    assert (live.opened, live.failed, live.breaker.opened) == (2, FAILURES, 1)
+    live.close()
+
+
+def test_a_store_that_became_slow_is_left_alone_for_a_while(home: Home, history: LmdbHistory):
+    act(history, "u", ["a+1"], position=0)
+    history.close()
+    clock = ManualClock()
+
+    class Slow(LmdbHistory):
+        def glance(self, user):
+            clock.sleep(2 * SLOW_SECONDS)
+            return super().glance(user)
+
+    live = LiveHistory(lambda: Slow(home.data / "history", read_only=True), clock)
+    live.tend()
+    for _ in range(FAILURES):
+        assert live.glance("u") is not None  # what comes late is used all the same
+    assert not live.is_open
+    with pytest.raises(CircuitOpen):
+        live.glance("u")
     live.close()
 
 

@@ -171,6 +171,78 @@ def test_a_stop_under_load_answers_what_it_has_read_and_records_it(home: Home):
     assert len(answered) <= log_records(home) <= len(answered) + 4
 
 
+def test_told_to_stop_it_first_says_so_and_goes_on_answering(home: Home):
+    publish(home.data, make_bundle(home), clock=CLOCK)
+    with server(home, MATINEE_SERVING__DRAIN_SECONDS="2") as (url, process), httpx.Client(base_url=url) as kept:
+        wait_for(url)
+        assert "connection" not in kept.get("/recommend/u001").headers
+        process.send_signal(signal.SIGTERM)
+        refused = wait_for(url, status=503)
+        assert "about to stop" in refused.text
+        answers = [kept.get("/recommend/u001"), httpx.get(f"{url}/recommend/u002"), httpx.get(f"{url}/healthz")]
+        assert {answer.status_code for answer in answers} == {200}
+        assert {answer.headers["Connection"] for answer in (refused, *answers)} == {"close"}
+        assert process.poll() is None
+        assert process.wait(20) == 0
+    assert log_records(home) == 3
+
+
+def test_no_request_is_lost_by_a_stop_when_those_who_ask_heed_it(home: Home):
+    publish(home.data, make_bundle(home), clock=CLOCK)
+    statuses: list[int] = []
+
+    async def ask_while_ready(port: int) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        while True:  # like a balancer: on a kept connection until that is closed or the server is not ready
+            status, headers, _ = await _ask_one(reader, writer, "/recommend/u001")
+            statuses.append(status)
+            if headers.get("connection") == "close":
+                assert await reader.read() == b""
+                writer.close()
+                return
+
+    async def load(port: int, process: "subprocess.Popen[bytes]") -> None:
+        asking = [asyncio.create_task(ask_while_ready(port)) for _ in range(8)]
+        while len(statuses) < 200:
+            await asyncio.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        await asyncio.gather(*asking)
+
+    with server(home, MATINEE_SERVING__DRAIN_SECONDS="5") as (url, process):
+        wait_for(url)
+        asyncio.run(asyncio.wait_for(load(port_of(url), process), 60))
+        process.send_signal(signal.SIGTERM)  # nobody asks any more: the second signal does not wait
+        assert process.wait(20) == 0
+    assert set(statuses) == {200}
+    assert log_records(home) == len(statuses)
+
+
+def test_a_server_that_is_behind_sheds_to_what_is_cheapest_and_answers(home: Home, history: LmdbHistory):
+    publish(home.data, make_bundle(home), clock=CLOCK)
+    act(history, "u000", ["a+1"], position=SNAPSHOT_END)
+    # No event loop is in time by a millionth of a second, so this one is always behind.
+    with server(home, MATINEE_SERVING__SHED_LATE_MS="0.001") as (url, _):
+        wait_for(url)
+        end = time.monotonic() + 60
+        while "matinee_load_shed 2.0" not in httpx.get(f"{url}/metrics").text:
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        answer = httpx.get(f"{url}/recommend/u000?n=3")
+        assert (answer.status_code, answer.headers["X-Matinee-Step"]) == (200, "personal")
+        counted = 'matinee_answers_without_total{part="history",reason="overload"} 1.0'
+        assert counted in httpx.get(f"{url}/metrics").text
+
+
+def test_a_request_with_a_body_of_ten_megabytes_is_refused_unread(home: Home):
+    with server(home) as (url, _):
+        wait_for(url, "/healthz")
+        with suppress(httpx.WriteError):  # the answer may come, and the connection go, before all of it is sent
+            answer = httpx.request("GET", f"{url}/recommend/u001", content=b"x" * 10_000_000, timeout=20)
+            assert answer.status_code == 413
+        assert httpx.request("GET", f"{url}/recommend/u001", content=b"x").status_code == 400
+        assert httpx.get(f"{url}/healthz").status_code == 200
+
+
 def test_it_starts_without_a_release_and_without_a_history(home: Home):
     with server(home) as (url, _):
         assert wait_for(url, "/healthz").text == "alive\n"

@@ -3,6 +3,7 @@ from serving_samples import make_bundle
 
 from matinee.bundle.open import Bundle
 from matinee.core.clock import ManualClock
+from matinee.core.errors import StoreUnavailable
 from matinee.core.home import Home
 from matinee.release.plan import RELEASE, Arm, publish, publish_arms, rollback
 from matinee.serving.release import GRACE_SECONDS, ReleaseHolder
@@ -138,3 +139,64 @@ def test_two_arms_have_two_bundles_and_a_shared_one_is_not_opened_again(home: Ho
         for arm, bundle in (holder.current.choose(f"user{number}") for number in range(100))
     )
     assert holder.current.main_version == first
+
+
+def test_no_third_bundle_is_opened_before_the_first_is_closed(home: Home, holder: ReleaseHolder):
+    release(home, "a")
+    holder.look()
+    oldest = bundle_of(holder)
+    second = release(home, "b")
+    holder.look()
+    third = release(home, "c")
+    for _ in range(3):
+        CLOCK.sleep(GRACE_SECONDS / 4)
+        holder.look()
+        assert (bundle_of(holder).version, holder.held) == (second, 2)
+        assert oldest.user("u001") is not None
+    CLOCK.sleep(GRACE_SECONDS / 4)
+    holder.look()  # the first is closed, and the third takes over at once
+    assert (bundle_of(holder).version, holder.held, holder.why_not) == (third, 2, "")
+    with pytest.raises(StoreUnavailable):
+        oldest.user("u001")
+
+
+def test_going_back_within_the_grace_period_takes_the_bundle_up_again(home: Home, holder: ReleaseHolder):
+    first = release(home, "a")
+    holder.look()
+    kept = bundle_of(holder)
+    release(home, "b")
+    holder.look()
+    rollback(home.data, clock=CLOCK)
+    holder.look()
+    assert (bundle_of(holder), holder.held) == (kept, 2)
+    CLOCK.sleep(2 * GRACE_SECONDS)
+    holder.look()
+    assert (holder.held, kept.version) == (1, first)
+    assert kept.user("u001") is not None
+
+
+def test_a_bundle_is_warmed_up_before_it_answers_anybody(home: Home):
+    warmed: list[str] = []
+
+    def warm_up(bundle: Bundle) -> None:
+        assert holder.current is None or holder.current.main_version != bundle.version
+        warmed.append(bundle.version)
+        if len(warmed) == 2:
+            raise ValueError("cannot answer")
+
+    holder = ReleaseHolder(home, CLOCK, warm_up)
+    first = release(home, "a")
+    holder.look()
+    second = release(home, "b")
+    holder.look()
+    assert (warmed, bundle_of(holder).version, holder.held) == ([first, second], first, 1)
+    assert "cannot answer" in holder.why_not
+    holder.close()
+
+
+def test_nobody_in_particular_is_in_the_first_arm(home: Home, holder: ReleaseHolder):
+    first, second = make_bundle(home, "a"), make_bundle(home, "b")
+    publish_arms(home.data, [Arm("main", first, 0.1), Arm("canary", second, 0.9)], clock=CLOCK)
+    holder.look()
+    assert holder.current is not None
+    assert holder.current.choose(None)[0] == "main"

@@ -12,6 +12,7 @@ from matinee.events.types import Served
 from matinee.log.base import EventLog
 from matinee.log.sqlite import SqliteLog
 from matinee.serving.telemetry import BATCH, Counts, Telemetry
+from matinee.serving.telemetry_writer import ReopenedLog
 
 CLOCK = SystemClock()
 
@@ -52,7 +53,7 @@ def log(tmp_path: Path):
 
 
 def started(log: Faulty, capacity: int = 1_000) -> Telemetry:
-    telemetry = Telemetry(lambda: log, CLOCK, capacity=capacity, seconds=0.01, producer="test")
+    telemetry = Telemetry(ReopenedLog(lambda: log), CLOCK, capacity=capacity, seconds=0.01, producer="test")
     telemetry.start()
     return telemetry
 
@@ -147,7 +148,9 @@ def test_what_the_log_can_never_take_is_dropped_and_counted(log: Faulty):
 def test_a_log_that_was_made_again_is_opened_again(tmp_path: Path):
     path = tmp_path / "log.sqlite"
     SqliteLog(path, CLOCK).close()
-    telemetry = Telemetry(lambda: SqliteLog(path, CLOCK), CLOCK, capacity=100, seconds=0.01, producer="test")
+    telemetry = Telemetry(
+        ReopenedLog(lambda: SqliteLog(path, CLOCK)), CLOCK, capacity=100, seconds=0.01, producer="test"
+    )
     telemetry.start()
     telemetry.offer(served(0))
     eventually(lambda: telemetry.counts().written == 1)
@@ -168,7 +171,7 @@ def test_a_log_that_cannot_be_opened_is_tried_again(log: Faulty):
             raise StoreUnavailable("not yet")
         return log
 
-    telemetry = Telemetry(open_late, CLOCK, capacity=10, seconds=0.01, producer="test")
+    telemetry = Telemetry(ReopenedLog(open_late), CLOCK, capacity=10, seconds=0.01, producer="test")
     telemetry.start()
     telemetry.offer(served(0))
     eventually(lambda: telemetry.counts().written == 1)
@@ -202,7 +205,7 @@ def test_stopping_is_bounded_though_the_log_never_returns(log: Faulty):
 
 
 def test_a_telemetry_that_never_started_stops_and_tells_what_waits(log: Faulty):
-    telemetry = Telemetry(lambda: log, CLOCK, capacity=1, seconds=0.01, producer="test")
+    telemetry = Telemetry(ReopenedLog(lambda: log), CLOCK, capacity=1, seconds=0.01, producer="test")
     telemetry.offer(served(0))
     telemetry.offer(served(1))
     assert telemetry.stop(0.1) == Counts(offered=2, written=0, dropped=1, waiting=1)

@@ -12,15 +12,18 @@ from matinee.cli import (
     history,
     importing,
     ingest,
+    keys,
     lake,
     lines,
     recommend,
     release,
+    rules,
     serve,
     settings,
     trace,
     train,
     tune,
+    up,
 )
 from matinee.cli.output import complain
 from matinee.core.errors import MatineeError, RetryableError
@@ -45,8 +48,11 @@ app.command("trace")(trace.run)
 app.command("read")(lines.run)
 app.command("settings")(settings.run)
 app.add_typer(history.app, name="history")
+app.add_typer(keys.app, name="keys")
 app.add_typer(lake.app, name="lake")
 app.add_typer(release.app, name="release")
+app.add_typer(rules.app, name="rules")
+app.add_typer(up.app, name="up")
 
 
 @app.command("version")

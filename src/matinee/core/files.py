@@ -10,8 +10,8 @@ from typing import Any
 from matinee.core.errors import Corrupt, FormatTooNew
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Replace `path` by `data`: written beside it, fsynced, renamed, and the folder fsynced."""
+def write_atomically(path: Path, data: bytes, *, mode: int = 0o644) -> None:
+    """Replace `path` by `data`: written beside it with that mode, fsynced, renamed, and the folder fsynced."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     temporary = Path(name)
@@ -20,7 +20,7 @@ def write_atomically(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        temporary.chmod(0o644)
+        temporary.chmod(mode)
         temporary.replace(path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
@@ -44,10 +44,10 @@ def fsync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_json(path: Path, document: dict[str, Any]) -> None:
+def write_json(path: Path, document: dict[str, Any], *, mode: int = 0o644) -> None:
     """Write a JSON document for people and programs, atomically."""
     text = json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    write_atomically(path, text.encode() + b"\n")
+    write_atomically(path, text.encode() + b"\n", mode=mode)
 
 
 def read_json(path: Path, *, format_version: int) -> dict[str, Any]:

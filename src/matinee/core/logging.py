@@ -1,9 +1,10 @@
 """The program's own log: JSON lines in the log root, rotated and capped; warnings on the terminal too."""
 
 import logging
+import re
 import sys
 from logging.handlers import RotatingFileHandler
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -19,6 +20,13 @@ _SHARED: list[structlog.typing.Processor] = [
     structlog.processors.TimeStamper(fmt="iso", utc=True),
     structlog.processors.format_exc_info,
 ]
+
+
+_SECRETS = re.compile(
+    r"(?i)(matinee_[0-9a-f]{12}_|(?:\b(?:bearer|basic) +|x-api-key[^a-z0-9]{1,8})(?!matinee_[0-9a-f]{12}_))"
+    r"[a-z0-9._~+/=-]{8,}"
+)
+"""An API key behind its id, and whatever else stands where a request carries a secret."""
 
 
 class _Capped(RotatingFileHandler):
@@ -49,6 +57,7 @@ def configure_logging(role: str, folder: "Path", settings: LoggingSettings) -> N
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.JSONRenderer(),
+                _masked,
             ],
         )
     )
@@ -60,6 +69,7 @@ def configure_logging(role: str, folder: "Path", settings: LoggingSettings) -> N
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()),
+                _masked,
             ],
         )
     )
@@ -70,6 +80,11 @@ def configure_logging(role: str, folder: "Path", settings: LoggingSettings) -> N
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
+
+
+def _masked(_logger: Any, _method: str, line: Any) -> str:
+    """The line without secrets. The last to see it, so that it sees tracebacks and other libraries' lines too."""
+    return _SECRETS.sub(r"\1***", line)
 
 
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:

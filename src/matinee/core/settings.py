@@ -110,10 +110,55 @@ class ServingSettings(_Section):
     """Seconds between looks for a new release."""
     deadline_ms: Annotated[float, Field(gt=0)] = 100.0
     """Milliseconds from a request's arrival after which the simplest answer at hand is given."""
+    rerank: Literal["mmr", "calibrated"] = "mmr"
+    """What diversity means: `mmr`, items unlike each other; `calibrated`, the user's own mix of genres."""
+    diversity: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """How much diversity counts against the score, unless a request says otherwise; 0 not at all."""
+    most_of_one_genre: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """The share of a list's items that one genre may have, while there are others."""
+    explore_share: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """The share of a list's items that are drawn from uncertain and new ones."""
     telemetry_queue: Annotated[int, Field(gt=0)] = 20_000
     """Answers that may wait to be written to the log; more are dropped and counted."""
     telemetry_seconds: Annotated[float, Field(gt=0)] = 0.2
     """Seconds between two writes of waiting answers."""
+    fold_in_cache_megabytes: Annotated[int, Field(ge=0, le=65_536)] = 256
+    """Megabytes under `run/` for the fold-ins that all servers of a host share; 0: none are kept."""
+    shed_late_ms: Annotated[float, Field(gt=0)] = 50.0
+    """Milliseconds that requests wait for their turn at which nothing is scored; at twice that, no history read."""
+    drain_seconds: Annotated[float, Field(ge=0)] = 2.0
+    """Seconds that requests are still answered for after SIGTERM, while `/readyz` says 503."""
+    require_key_everywhere: bool = False
+    """Whether `/recommend/<user>` and the health endpoints want an API key too; `/v1` always does."""
+    max_body_bytes: Annotated[int, Field(ge=1_024, le=100_000_000)] = 1_000_000
+    """Bytes of a request's body; a longer one is refused (413) before it is read."""
+    max_header_bytes: Annotated[int, Field(ge=1_024, le=1_000_000)] = 16_384
+    """Bytes of a request's headers together; more are refused (431)."""
+    max_target_bytes: Annotated[int, Field(ge=256, le=65_536)] = 8_192
+    """Bytes of a request's path and query; more are refused (414)."""
+    receive_seconds: Annotated[float, Field(gt=0)] = 10.0
+    """Seconds within which a request's headers, and then its body, must have come (408)."""
+
+
+class UpSettings(_Section):
+    """`matinee up`: several servers behind a balancer, on one machine."""
+
+    replicas: Annotated[int, Field(gt=0, le=64)] = 2
+    """Servers: each a process of its own and an entry of the balancer."""
+    host: str = "127.0.0.1"
+    """Address the balancer listens on, `*` for all; loopback unless told otherwise."""
+    port: Annotated[int, Field(gt=0, le=65_535)] = 8080
+    """Port the balancer listens on."""
+    server_port: Annotated[int, Field(ge=0, le=65_000)] = 8101
+    """Port of the first server, on loopback; the others follow. 0 takes free ones at each start."""
+    stats_port: Annotated[int, Field(ge=0, le=65_535)] = 8404
+    """Loopback port of the balancer's statistics and its `/metrics`; 0 takes a free one at each start."""
+    tls_certificate: Path | None = None
+    """PEM file with certificate, chain and key: the balancer then speaks TLS, with HSTS."""
+    client_requests_per_second: Annotated[int, Field(ge=0)] = 1_000
+    """Requests of one address, over ten seconds, above which the balancer answers 429; 0: no limit."""
+    connections: Annotated[int, Field(gt=0)] = 20_000
+    """Clients' connections open at once, as far as the limit of open files allows."""
 
 
 class LoggingSettings(_Section):
@@ -151,6 +196,7 @@ class Settings(BaseSettings):
     history: HistorySettings = HistorySettings()
     training: TrainingSettings = TrainingSettings()
     serving: ServingSettings = ServingSettings()
+    up: UpSettings = UpSettings()
     logging: LoggingSettings = LoggingSettings()
 
     @classmethod

@@ -5,7 +5,8 @@ r"""The envelope: what one record of the event log is, byte for byte.
 Kind `line` carries a line of the scenario; `watch`, `rating`, `received` and `served` carry JSON with the
 fields of the class of that name. Event id and producer may be empty; neither may contain a tab. A record
 that does not begin with `m`, digits and a tab is a bare scenario line from somebody else's topic, read as
-an envelope with no id. The header is text of fixed order, so that a batch is split by column operations and
+an envelope with no id. A producer `key:<id>` is a client with that API key; its event ids are its own, so that two
+clients may use the same. The header is text of fixed order, so that a batch is split by column operations and
 a person can read a log with `sqlite3` or `kcat`.
 """
 
@@ -20,6 +21,8 @@ from matinee.events.types import KINDS, Event
 ENVELOPE_FORMAT = 1
 MAX_RECORD_BYTES = 65_536
 """A record longer than this is quarantined unread: no event needs so much."""
+KEY_PRODUCER = "key:"
+"""How the producer of what came with an API key begins; the key's id follows."""
 
 _HEADER = re.compile(rb"m(\d{1,4})\t")
 _KIND_OF: dict[type[Event], str] = {event_type: kind for kind, event_type in KINDS.items()}

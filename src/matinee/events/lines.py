@@ -9,16 +9,17 @@ from typing import NamedTuple
 import xxhash
 
 from matinee.core.errors import FormatTooNew, InvalidInput
-from matinee.events.envelope import MAX_RECORD_BYTES, Envelope, unwrap
+from matinee.events.envelope import KEY_PRODUCER, MAX_RECORD_BYTES, Envelope, unwrap
 from matinee.events.payloads import parse_payload
-from matinee.events.reading import LAST_US, Reading, Repair, Unreadable
+from matinee.events.reading import Reading, Repair, Unreadable
 from matinee.events.repair import read_or_repair
 from matinee.events.schema import Outcome, Reason
-from matinee.events.times import MAX_AHEAD_US
-from matinee.events.types import Event
+from matinee.events.types import LAST_US, MAX_AHEAD_US, Event
 
 dedup_key: Callable[[bytes], bytes] = xxhash.xxh3_128_digest
-"""The 16 bytes by which a repetition is known: of `id:` and the event id, else of the payload."""
+"""The 16 bytes by which a repetition is known: of `id:` and the event id, else of the payload.
+
+An id that came with an API key is known by the key, a tab and the id: another key's is another event."""
 LINE_ENDS = "\r\n"
 _LINE_ENDS = LINE_ENDS.encode()
 
@@ -114,4 +115,8 @@ def _check_not_ahead(event: Event, received_us: int) -> None:
 def _dedup_key(envelope: Envelope | None, stripped: bytes) -> bytes:
     if envelope is None:
         return dedup_key(stripped)
-    return dedup_key(b"id:" + envelope.event_id.encode() if envelope.event_id else envelope.payload)
+    if not envelope.event_id:
+        return dedup_key(envelope.payload)
+    of_a_key = envelope.producer is not None and envelope.producer.startswith(KEY_PRODUCER)
+    name = f"{envelope.producer}\t{envelope.event_id}" if of_a_key else f"id:{envelope.event_id}"
+    return dedup_key(name.encode())

@@ -4,9 +4,9 @@ import re
 
 import msgspec
 
-from matinee.events.reading import LAST_US, Unreadable
+from matinee.events.reading import Unreadable
 from matinee.events.schema import Reason
-from matinee.events.types import KINDS, Event
+from matinee.events.types import KINDS, LAST_US, Event
 
 _DECODERS = {kind: msgspec.json.Decoder(event_type) for kind, event_type in KINDS.items()}
 _PATH = re.compile(r"at `\$\.(\w+)")

@@ -9,9 +9,6 @@ import msgspec
 from matinee.events.schema import Outcome, Reason
 from matinee.events.types import KINDS, Event
 
-LAST_US = 253_402_300_799_999_999
-"""The last microsecond of the year 9999: no later time can be shown to people."""
-
 
 class Repair(StrEnum):
     """What was done to a line to read it; `repair` says why each is certain."""

@@ -47,7 +47,7 @@ _COLUMNS: dict[str, pl.DataType | type[pl.DataType]] = {
     "received_at": TIME,
     "event_id": pl.String,
     "producer": pl.String,
-    "dedup_key": pl.Binary,  # xxh3-128 of the event id, else of the payload: 16 bytes, never null
+    "dedup_key": pl.Binary,  # xxh3-128 of the event id, else of the payload (`lines`): 16 bytes, never null
     "user": pl.String,
     "item": pl.String,
     "minute": pl.Int32,

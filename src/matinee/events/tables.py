@@ -7,11 +7,9 @@ import polars as pl
 from matinee.core.errors import InvalidInput
 from matinee.core.ids import ID_PATTERN
 from matinee.events.lines import dedup_key
-from matinee.events.reading import LAST_US
 from matinee.events.rows import complete
 from matinee.events.schema import TIME, Outcome, Reason
-from matinee.events.times import MAX_AHEAD_US
-from matinee.events.types import MAX_MINUTE, MAX_RATING, MIN_RATING
+from matinee.events.types import LAST_US, MAX_AHEAD_US, MAX_MINUTE, MAX_RATING, MIN_RATING
 
 _ID = f"^(?:{ID_PATTERN})$"
 

@@ -10,11 +10,8 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 
-from matinee.core.clock import DAY, MINUTE, SECOND
+from matinee.core.clock import MINUTE, SECOND
 from matinee.core.errors import ConfigurationError
-
-MAX_AHEAD_US = DAY
-"""An event this far after its receive time is still believed; beyond it is `future_time`."""
 
 
 @lru_cache(maxsize=32)

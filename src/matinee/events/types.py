@@ -7,11 +7,17 @@ from typing import Annotated
 
 import msgspec
 
+from matinee.core.clock import DAY
 from matinee.core.ids import ID_PATTERN
 
 Id = Annotated[str, msgspec.Meta(pattern=rf"^{ID_PATTERN}\Z")]
+LAST_US = 253_402_300_799_999_999
+"""The last microsecond of the year 9999: no later time can be shown to people."""
+MAX_AHEAD_US = DAY
+"""An event this far after its receive time is still believed; beyond it is `future_time`."""
 MIN_RATING, MAX_RATING = 0.5, 5.0
 """MovieLens rates in half stars from 0.5; a line of the stream in whole stars from 1."""
+Stars = Annotated[float, msgspec.Meta(ge=MIN_RATING, le=MAX_RATING)]
 MAX_STATUS = 999
 Status = Annotated[int, msgspec.Meta(ge=0, le=MAX_STATUS)]
 """An HTTP status, or 0 where no answer came."""
@@ -20,6 +26,7 @@ Score = Annotated[float, msgspec.Meta(ge=-3e38, le=3e38)]
 """What a 32-bit float can hold."""
 MAX_MINUTE = 1_439
 """The last minute of a day: no movie is longer."""
+Minute = Annotated[int, msgspec.Meta(ge=0, le=MAX_MINUTE)]
 
 
 class Watch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -28,7 +35,7 @@ class Watch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     time_us: int
     user: Id
     item: Id
-    minute: Annotated[int, msgspec.Meta(ge=0, le=MAX_MINUTE)]
+    minute: Minute
 
 
 class Rating(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -37,7 +44,7 @@ class Rating(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     time_us: int | None = None
     user: Id
     item: Id
-    rating: Annotated[float, msgspec.Meta(ge=MIN_RATING, le=MAX_RATING)]
+    rating: Stars
 
 
 class Received(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

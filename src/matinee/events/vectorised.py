@@ -8,13 +8,13 @@ import polars as pl
 
 from matinee.core.ids import MAX_ID_LENGTH
 from matinee.events import grammar
-from matinee.events.envelope import ENVELOPE_FORMAT, MAX_RECORD_BYTES
+from matinee.events.envelope import ENVELOPE_FORMAT, KEY_PRODUCER, MAX_RECORD_BYTES
 from matinee.events.lines import LINE_ENDS, dedup_key
-from matinee.events.reading import LAST_US, Repair
+from matinee.events.reading import Repair
 from matinee.events.rows import complete
 from matinee.events.schema import Outcome
-from matinee.events.times import MAX_AHEAD_US, times_to_us
-from matinee.events.types import MAX_MINUTE
+from matinee.events.times import times_to_us
+from matinee.events.types import LAST_US, MAX_AHEAD_US, MAX_MINUTE
 
 _MOVIE = f"^{grammar.MOVIE}$"
 _TIME = (
@@ -83,7 +83,10 @@ def _without_header(wrapped: pl.DataFrame) -> pl.DataFrame:
         field("field_4").alias("received"),
         field("field_5").alias("payload"),
     ).filter(
-        pl.col("payload").is_not_null(), pl.col("kind") == "line", pl.col("received").str.contains("^[0-9]{1,18}$")
+        pl.col("payload").is_not_null(),
+        pl.col("kind") == "line",
+        pl.col("received").str.contains("^[0-9]{1,18}$"),
+        ~pl.col("producer").str.starts_with(KEY_PRODUCER),
     )
     return (
         split.with_columns(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol, Self
 
 from matinee.events.offsets import Source
-from matinee.history.record import UserHistory
+from matinee.history.record import Glance, UserHistory
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,12 @@ class History(Protocol):
         Raises:
             StoreUnavailable: the store did not answer.
         """
+
+    def glance(self, user: str) -> Glance | None:
+        """Which items the user met lately, and how far; raises as `get`."""
+
+    def is_replaced(self) -> bool:
+        """Whether another store took this one's place since it was opened, so that what it says is old."""
 
     def applied(self) -> Mapping[Source, int]:
         """Of each source, the position below which everything is applied."""

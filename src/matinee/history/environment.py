@@ -50,6 +50,8 @@ class Environment:
     Args:
         path: the folder; a writer makes it when missing.
         read_only: for servers; to be opened after the process has started, never across a fork.
+        follow: whether each read of a reader first looks for a store that took this one's place, and opens it. That
+            is a call of the system each time; who reads a lot asks `is_replaced` now and then instead.
         map_bytes: address space to begin with.
 
     Raises:
@@ -58,8 +60,10 @@ class Environment:
         FormatTooNew: a newer matinee wrote it.
     """
 
-    def __init__(self, path: Path, *, read_only: bool, map_bytes: int = MAP_BYTES) -> None:
+    def __init__(self, path: Path, *, read_only: bool, follow: bool = True, map_bytes: int = MAP_BYTES) -> None:
         self.path = path
+        self._follows = read_only and follow
+        self._data_name = str(path / "data.mdb")  # a text: making a path takes longer than asking for the file
         self._read_only = read_only
         self._map_bytes = map_bytes
         self._reading = threading.Lock()  # held while any transaction but the writer's is open, and to resize
@@ -78,8 +82,8 @@ class Environment:
     def read(self, body: Callable[[Any], _Result]) -> _Result:
         """Run `body` in a read transaction; it must be short, and see `users` and `meta` of this object."""
         with self._reading:
-            if self._read_only:
-                self._follow()
+            if self._follows and self.is_replaced():
+                self._open_again()
             try:
                 return self._try_read(body)
             except lmdb.Error as error:
@@ -99,6 +103,10 @@ class Environment:
                     self._grow()
                 except lmdb.Error as error:
                     raise self._explain(error) from error
+
+    def is_replaced(self) -> bool:
+        """Whether another store stands where this one was opened."""
+        return _inode(self._data_name) != self._inode
 
     def sync(self) -> None:
         """Bring everything written so far to the disk; forget readers that died without saying so."""
@@ -171,12 +179,9 @@ class Environment:
                 transaction.put(b"format", b"%d" % STORE_FORMAT, db=self.meta)
         if found is not None:
             check_format(f"history {self.path}", int(found), STORE_FORMAT)
-        self._inode = _inode(self._data)
+        self._inode = _inode(self._data_name)
 
-    def _follow(self) -> None:
-        """Open the store that is there now, where the one that was opened has been replaced."""
-        if _inode(self._data) == self._inode:
-            return
+    def _open_again(self) -> None:
         self._env.close()
         self._inode = None  # should opening fail, the next call tries again
         self._open()
@@ -220,7 +225,7 @@ class Environment:
 
     @property
     def _data(self) -> Path:
-        return self.path / "data.mdb"
+        return Path(self._data_name)
 
     @property
     def _marker(self) -> Path:
@@ -248,9 +253,9 @@ def _lock(path: Path) -> int:
     return descriptor
 
 
-def _inode(path: Path) -> tuple[int, int] | None:
+def _inode(name: str) -> tuple[int, int] | None:
     try:
-        status = path.stat()
+        status = os.stat(name)  # noqa: PTH116 - see where the name is made
     except FileNotFoundError:
         return None
     return status.st_dev, status.st_ino

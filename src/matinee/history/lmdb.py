@@ -14,7 +14,7 @@ from matinee.core.ids import is_id
 from matinee.events.offsets import Source
 from matinee.history.base import Actions
 from matinee.history.environment import MAP_BYTES, Environment
-from matinee.history.record import Action, UserHistory, fold, unpack
+from matinee.history.record import Action, Glance, UserHistory, fold, glance, unpack
 
 _SOURCES, _APPLIED = b"sources", b"applied"
 _CHUNK = 500
@@ -32,6 +32,7 @@ class LmdbHistory:
     Args:
         path: the folder of the store.
         read_only: for servers: many processes may, each opening the store after it has started.
+        follow: whether a reader goes over by itself to a store that took this one's place; see `is_replaced`.
         map_bytes: address space to begin with; affects nothing but how often the map grows.
 
     Raises:
@@ -40,8 +41,10 @@ class LmdbHistory:
         FormatTooNew: a newer matinee wrote it.
     """
 
-    def __init__(self, path: Path, read_only: bool = False, *, map_bytes: int = MAP_BYTES) -> None:
-        self._store = Environment(path, read_only=read_only, map_bytes=map_bytes)
+    def __init__(
+        self, path: Path, read_only: bool = False, *, follow: bool = True, map_bytes: int = MAP_BYTES
+    ) -> None:
+        self._store = Environment(path, read_only=read_only, follow=follow, map_bytes=map_bytes)
         self._registry: tuple[bytes, list[Source]] = (b"", [])
 
     def apply(self, source: Source, actions: Actions, *, end: int) -> int:
@@ -62,16 +65,17 @@ class LmdbHistory:
 
     def get(self, user: str) -> UserHistory | None:
         """See `History.get`."""
-        if not is_id(user):
-            return None
-        key = user.encode()
-
-        def body(transaction: Any) -> tuple[bytes | None, list[Source]]:
-            packed = transaction.get(key, db=self._store.users)
-            return packed, [] if packed is None else self._sources(transaction)
-
-        packed, sources = self._store.read(body)
+        packed, sources = self._packed(user)
         return None if packed is None else unpack(packed, sources)
+
+    def glance(self, user: str) -> Glance | None:
+        """See `History.glance`."""
+        packed, sources = self._packed(user)
+        return None if packed is None else glance(packed, sources)
+
+    def is_replaced(self) -> bool:
+        """See `History.is_replaced`."""
+        return self._store.is_replaced()
 
     def applied(self) -> Mapping[Source, int]:
         """See `History.applied`."""
@@ -113,6 +117,17 @@ class LmdbHistory:
     def __exit__(self, *exception: object) -> None:
         """See `History.__exit__`."""
         self.close()
+
+    def _packed(self, user: str) -> tuple[bytes | None, list[Source]]:
+        if not is_id(user):
+            return None, []
+        key = user.encode()
+
+        def body(transaction: Any) -> tuple[bytes | None, list[Source]]:
+            packed = transaction.get(key, db=self._store.users)
+            return packed, [] if packed is None else self._sources(transaction)
+
+        return self._store.read(body)
 
     def _fold_in(
         self, transaction: Any, number: int, rows: Iterator[tuple[bytes, list[Action]]], sources: list[Source]

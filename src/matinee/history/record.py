@@ -7,6 +7,7 @@ takes some 370 bytes.
 """
 
 import contextlib
+import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
@@ -52,6 +53,27 @@ class UserHistory:
     offsets: Mapping[Source, int]
 
 
+class Glance(NamedTuple):
+    """What is seen of a record without opening its entries: enough for most answers, at a fifth of the cost."""
+
+    items: list[str]
+    """Ids, in no order."""
+    offsets: Mapping[Source, int]
+    """As in `UserHistory`."""
+    packed: bytes
+    """The record itself."""
+    sources: Sequence[Source]
+    """The store's registry, by number."""
+
+    def stamp(self) -> bytes:
+        """8 bytes that change with everything the user does."""
+        return hashlib.blake2b(self.packed, digest_size=8).digest()
+
+    def open(self) -> UserHistory:
+        """The whole record; raises as `unpack`."""
+        return unpack(self.packed, self.sources)
+
+
 class _Rated(msgspec.Struct, array_like=True, frozen=True, gc=False):
     doubled: int | float  # twice the rating: half stars, the usual case, are then one byte
     before_us: int  # the entry's last time minus the rating's: mostly 0, which is one byte
@@ -85,6 +107,20 @@ class _Sealed(msgspec.Struct, array_like=True, gc=False):
     entries: list[msgspec.Raw]
 
 
+class _Named(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """The first field of an entry; what follows is passed over."""
+
+    item: str
+
+
+class _Glimpsed(msgspec.Struct, array_like=True, gc=False):
+    """A record of whose entries only the items are read."""
+
+    format_version: int
+    offsets: list[int]
+    entries: list[_Named]
+
+
 class _Head(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """The beginning of an entry."""
 
@@ -103,11 +139,12 @@ class _Version(msgspec.Struct, array_like=True):
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(_Record).decode
+_decode_glimpsed = msgspec.msgpack.Decoder(_Glimpsed).decode
 _decode_sealed = msgspec.msgpack.Decoder(_Sealed).decode
 _decode_entry = msgspec.msgpack.Decoder(_Entry).decode
 _decode_head = msgspec.msgpack.Decoder(_Head).decode
 _decode_version = msgspec.msgpack.Decoder(_Version).decode
-_Packed = TypeVar("_Packed", _Record, _Sealed)
+_Packed = TypeVar("_Packed", _Record, _Sealed, _Glimpsed)
 _Part = TypeVar("_Part", _Entry, _Head)
 _NOTHING = _encode(_Sealed(RECORD_FORMAT, [], []))
 
@@ -166,11 +203,21 @@ def unpack(packed: bytes, sources: Sequence[Source]) -> UserHistory:
         for e in record.entries
     ]
     entries.sort(key=_newest_first)
+    return UserHistory(tuple(entries), _by_source(record.offsets, sources))
+
+
+def glance(packed: bytes, sources: Sequence[Source]) -> Glance:
+    """What a packed record says of its items and offsets; raises as `unpack`, but for what entries alone show."""
+    record = _read(packed, _decode_glimpsed)
+    items = [entry.item for entry in record.entries]
+    return Glance(items, _by_source(record.offsets, sources), packed, sources)
+
+
+def _by_source(offsets: list[int], sources: Sequence[Source]) -> dict[Source, int]:
     try:
-        offsets = {sources[n]: p for n, p in zip(record.offsets[::2], record.offsets[1::2], strict=True)}
+        return {sources[n]: p for n, p in zip(offsets[::2], offsets[1::2], strict=True)}
     except (IndexError, ValueError) as error:
         raise Corrupt("a user's record names a source that the store does not know") from error
-    return UserHistory(tuple(entries), offsets)
 
 
 def _newest_first(entry: Entry | _Entry | _Head) -> tuple[int, str]:

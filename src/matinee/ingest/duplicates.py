@@ -13,6 +13,8 @@ minutes of event time behind the source's watermark. The rules, record by record
   counts.
 - Quarantined records take no part: they neither enter the window nor move the watermark.
 
+What came with an API key is not decided about here but by its id and receive time, in `posted_ids`.
+
 Only kept records move the watermark, and the lake stores exactly the kept ones. So the window can be rebuilt from
 the lake, and what it decides depends on the sequence of records alone, not on how it was cut into batches.
 """

@@ -33,7 +33,7 @@ from matinee.ingest.pipeline import Pipeline, lake_tables
 from matinee.ingest.rebuild import catch_up
 from matinee.ingest.report import Progress, no_progress
 from matinee.ingest.tables import map_columns, open_table, standard_columns
-from matinee.ingest.window import open_window
+from matinee.ingest.window import open_posted_ids, open_window
 from matinee.lake.lake import Lake
 from matinee.lake.storage import store_errors
 
@@ -222,7 +222,8 @@ class Importer:
         return report
 
     def _take(self, source: Source, start: int, n_rows: int, frames: Iterator[pl.DataFrame]) -> Counts:
-        pipeline = Pipeline(source, start, open_window(self._lake, source, start))
+        known = open_window(self._lake, source, start), open_posted_ids(self._lake, source, start)
+        pipeline = Pipeline(source, start, *known)
         counts = Counts()
         for frame in frames:
             at = pipeline.next

@@ -14,7 +14,7 @@ from matinee.ingest.rebuild import catch_up
 from matinee.ingest.report import IngestReport
 from matinee.ingest.stores import Opened
 from matinee.ingest.waiting import Patience
-from matinee.ingest.window import open_window
+from matinee.ingest.window import open_posted_ids, open_window
 from matinee.log.base import Reader, Records
 
 _log = get_logger(__name__)
@@ -206,8 +206,9 @@ class Intake:
         start = self._starts.get(source.partition)
         if start is None:
             start = self._start(source.partition)
-        window = open_window(self._stores.lake, source, start)
-        return Pipeline(source, start, window, timezone=self._settings.stream.timezone)
+        lake = self._stores.lake
+        window, posted = open_window(lake, source, start), open_posted_ids(lake, source, start)
+        return Pipeline(source, start, window, posted, timezone=self._settings.stream.timezone)
 
     def _make_room(self) -> None:
         """The lake takes less than the log gives. Wait for it; go on without if it does not answer."""

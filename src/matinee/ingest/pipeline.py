@@ -1,6 +1,6 @@
 """One batch of records: read, freed of duplicates, counted, and given the shapes that history and lake take.
 
-Everything here is pure but for the duplicate window that a `Pipeline` carries from batch to batch.
+Everything here is pure but for the windows of duplicates that a `Pipeline` carries from batch to batch.
 """
 
 from collections.abc import Sequence
@@ -16,6 +16,8 @@ from matinee.events.schema import Outcome
 from matinee.history.base import Actions
 from matinee.ingest.counts import Counts, count
 from matinee.ingest.duplicates import DuplicateWindow
+from matinee.ingest.posted_ids import PostedIds
+from matinee.ingest.window import IS_POSTED
 from matinee.lake.schemas import EVENTS, QUARANTINE, RECEIVED, SERVED, TableSchema
 from matinee.log.base import Records
 
@@ -54,13 +56,23 @@ class Pipeline:
         source: the source.
         start: the first position that is still to come.
         window: keys kept before `start`.
+        posted: ids of posted events kept before `start`.
         timezone: IANA name of the zone of a line's local time.
     """
 
-    def __init__(self, source: Source, start: int, window: DuplicateWindow, *, timezone: str = "UTC") -> None:
+    def __init__(
+        self,
+        source: Source,
+        start: int,
+        window: DuplicateWindow,
+        posted: PostedIds | None = None,
+        *,
+        timezone: str = "UTC",
+    ) -> None:
         self.source = source
         self.next = start
         self._window = window
+        self._posted = PostedIds() if posted is None else posted
         self._timezone = timezone
 
     def read(self, records: Records) -> Batch:
@@ -79,12 +91,7 @@ class Pipeline:
             frame: one row per record in order, at least one.
             positions: int64, shape (n,), increasing, none below `next`.
         """
-        timed = (frame["outcome"].cast(pl.String) != Outcome.QUARANTINED.value) & frame["time"].is_not_null()
-        # An event is not believed to be later than its receipt: one clock that is ahead would move the window past
-        # everything else until time has caught up.
-        believed = frame.select(pl.min_horizontal("time", "received_at").to_physical()).to_series()
-        times = believed.fill_null(0).to_numpy()
-        duplicate = self._window.observe(frame["dedup_key"].to_list(), times, timed.to_numpy())
+        duplicate = self._duplicates(frame)
         columns = [pl.Series("position", positions)]
         if duplicate.any():
             again = pl.lit(Outcome.DUPLICATE.value, frame.schema["outcome"])
@@ -93,6 +100,21 @@ class Pipeline:
         start, self.next = self.next, int(positions[-1]) + 1
         counts = count(frame.with_columns(columns[1:]), read=len(positions))
         return Batch(self.source, start, self.next, frame.with_columns(columns), counts)
+
+    def _duplicates(self, frame: pl.DataFrame) -> NDArray[np.bool_]:
+        """bool, shape (n,): which rows repeat one that was kept."""
+        keys = frame["dedup_key"].to_list()
+        usable = (frame["outcome"].cast(pl.String) != Outcome.QUARANTINED.value).to_numpy()
+        posted = frame.select(IS_POSTED).to_series().to_numpy()
+        # An event is not believed to be later than its receipt: one clock that is ahead would move the window past
+        # everything else until time has caught up.
+        believed = frame.select(pl.min_horizontal("time", "received_at").to_physical()).to_series()
+        timed = usable & frame["time"].is_not_null().to_numpy() & ~posted
+        duplicate = self._window.observe(keys, believed.fill_null(0).to_numpy(), timed)
+        if posted.any():
+            received = frame["received_at"].to_physical().to_numpy()
+            duplicate |= self._posted.observe(keys, received, usable & posted)
+        return duplicate
 
 
 def to_actions(frame: pl.DataFrame) -> Actions:

@@ -5,12 +5,17 @@ a random generation id: one that was lost or made again gets a new one, because 
 else. An offset is (generation, partition, position).
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
-import numpy as np
-from numpy.typing import NDArray
+from matinee.core.errors import GenerationChanged
+
+if TYPE_CHECKING:  # only readers need NumPy: a process that appends stays small without
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +33,30 @@ class Records:
         return len(self.values)
 
 
+@dataclass(frozen=True, slots=True)
+class Sharing:
+    """How a reader shares the partitions of a log with the other readers of its group.
+
+    Each partition is one reader's at a time. Both functions are called from within `Reader.poll`, in its thread.
+    """
+
+    group: str
+    """Readers that name the same group share; where each begins is asked anew of `start`, not of the group."""
+    release: Callable[[frozenset[int]], None]
+    """Called before these partitions become another reader's: it is time to finish what was read of them."""
+    lost: Callable[[frozenset[int]], None]
+    """Called when these partitions have become another reader's already, because this one slept for too long."""
+
+
 class Reader(Protocol):
     """Reads on from where it stands. Belongs to one thread."""
+
+    @property
+    def positions(self) -> Mapping[int, int] | None:
+        """Of each partition that is this reader's, the position that it reads on from.
+
+        Nothing as long as its group has not given it any.
+        """
 
     def poll(self, *, max_records: int, timeout: float) -> list[Records]:
         """Up to `max_records` further records, at most one batch a partition.
@@ -37,12 +64,25 @@ class Reader(Protocol):
         Waits up to `timeout` seconds for the first; an empty list means that none came.
 
         Raises:
-            GenerationChanged: the log was lost or made again since the reader was opened.
-            StoreUnavailable: the log did not answer.
+            GenerationChanged: the log was lost or made again since the reader was opened, or it ends before the
+                position that the reader was to start at.
+            StoreUnavailable: the log did not answer. Nothing is skipped: the next poll gives what this one would.
         """
+
+    def rewind(self) -> None:
+        """Begin again, of each partition that is this reader's, at the position that `start` now gives."""
 
     def close(self) -> None:
         """Let go of what the reader holds."""
+
+
+def ends_too_early(log: str, partition: int, end: int, start: int) -> GenerationChanged:
+    """The error of a log that ends before the position that its reader has reached."""
+    return GenerationChanged(
+        f"partition {partition} of the event log {log} ends at {end}, but the lake holds it up to {start}: an older "
+        "copy of the log was put back",
+        remedy="Put the newer log back, or move this one away: the log then begins anew, with a generation of its own.",
+    )
 
 
 class EventLog(Protocol):
@@ -52,22 +92,39 @@ class EventLog(Protocol):
     def generation(self) -> str:
         """The log's random id, for as long as its positions mean the same."""
 
+    @property
+    def trims(self) -> bool:
+        """Whether `trim` deletes. Where not, the log has a retention of its own."""
+
     def append(self, values: Sequence[bytes], *, partition: int = 0) -> int:
         """Append records in order and return the last one's position. On return they are durable.
 
         Raises:
-            StoreUnavailable: nothing was appended; the same call may go through later.
+            StoreUnavailable: nothing was acknowledged; the same call may go through later. A log beyond this machine
+                may hold some of the records all the same, and then holds them twice: ingest finds such repetitions.
             OutOfRoom: the same, because the disk is full.
         """
+
+    def begins(self) -> dict[int, int]:
+        """Of each partition, the position of the first record that can still be read, or its end."""
 
     def ends(self) -> dict[int, int]:
         """Of each partition, the position after its last record. What is still to come is at or after it."""
 
-    def reader(self, start: Callable[[int], int]) -> Reader:
-        """A reader whose first record of partition `p` is the first at or after position `start(p)`."""
+    def reader(self, start: Callable[[int], int], *, sharing: Sharing | None = None) -> Reader:
+        """A reader whose first record of partition `p` is the first at or after position `start(p)`.
+
+        Args:
+            start: asked whenever a partition becomes this reader's.
+            sharing: how it shares the partitions with others; it reads all of them unless given. A log of one
+                machine has one reader, and takes no notice.
+
+        Raises:
+            GenerationChanged: the log is another one, or ends before a position that `start` gives.
+        """
 
     def trim(self, before: Mapping[int, int]) -> int:
-        """Delete records of partition `p` at positions below `before[p]`; returns how many went."""
+        """Delete records of partition `p` at positions below `before[p]`; returns how many went. See `trims`."""
 
     def close(self) -> None:
         """Let go of what the log holds."""

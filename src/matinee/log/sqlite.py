@@ -12,11 +12,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
-import numpy as np
-
 from matinee.core.clock import Clock
 from matinee.core.errors import InvalidInput
-from matinee.log.base import Reader, Records
+from matinee.log.base import Reader, Records, Sharing, ends_too_early
 from matinee.log.sqlite_file import LogFile
 
 TRIM_STEP = 5_000
@@ -54,6 +52,11 @@ class SqliteLog:
         """See `EventLog.generation`."""
         return self._file.generation
 
+    @property
+    def trims(self) -> bool:
+        """See `EventLog.trims`."""
+        return True
+
     def append(self, values: Sequence[bytes], *, partition: int = 0) -> int:
         """See `EventLog.append`. All of the values or none: one transaction.
 
@@ -80,9 +83,16 @@ class SqliteLog:
             self._file.check_same()
             return {0: _end(connection)}
 
-    def reader(self, start: Callable[[int], int]) -> Reader:
+    def begins(self) -> dict[int, int]:
+        """See `EventLog.begins`."""
+        with self._turn, self._file.explained() as connection:
+            self._file.check_same()
+            (first,) = connection.execute("SELECT min(position) FROM records").fetchone()
+            return {0: _end(connection) if first is None else int(first)}
+
+    def reader(self, start: Callable[[int], int], *, sharing: Sharing | None = None) -> Reader:  # noqa: ARG002
         """See `EventLog.reader`."""
-        return SqliteReader(self.path, self.generation, start(0), self._clock)
+        return SqliteReader(self.path, self.generation, start, self._clock)
 
     def trim(self, before: Mapping[int, int]) -> int:
         """See `EventLog.trim`. In steps of `TRIM_STEP` records; the file shrinks with them."""
@@ -142,16 +152,37 @@ class SqliteReader:
     Args:
         path: the log's file.
         generation: the log's generation.
-        start: position to begin at.
+        start: see `EventLog.reader`.
         clock: to wait by.
+
+    Raises:
+        GenerationChanged: the file is another one, or ends before `start(0)`.
     """
 
-    def __init__(self, path: Path, generation: str, start: int, clock: Clock) -> None:
-        self._next = start
+    def __init__(self, path: Path, generation: str, start: Callable[[int], int], clock: Clock) -> None:
+        self._path = path
+        self._start = start
         self._clock = clock
         self._file = LogFile(path, create=False, expected=generation)
-        self._seen_version = -1
-        self._at_end = False
+        try:
+            self.rewind()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def positions(self) -> Mapping[int, int]:
+        """See `Reader.positions`."""
+        return {0: self._next}
+
+    def rewind(self) -> None:
+        """See `Reader.rewind`."""
+        self._next = self._start(0)
+        self._seen_version, self._at_end = -1, False
+        with self._file.explained() as connection:
+            end = _end(connection)
+        if end < self._next:
+            raise ends_too_early(str(self._path), 0, end, self._next)
 
     def poll(self, *, max_records: int, timeout: float) -> list[Records]:
         """See `Reader.poll`."""
@@ -170,21 +201,26 @@ class SqliteReader:
         self._file.close()
 
     def _read(self, max_records: int) -> Records | None:
+        import numpy as np  # noqa: PLC0415 - a process that only appends stays small without
+
         with self._file.explained() as connection:
             (version,) = connection.execute("PRAGMA data_version").fetchone()
             if self._at_end and version == self._seen_version:
                 return None
             self._file.check_generation()
+            end = _end(connection)
             rows = connection.execute(
                 "SELECT position, appended_us, value FROM records WHERE position >= ? ORDER BY position LIMIT ?",
                 (self._next, max_records),
             ).fetchall()
         # The version was read first: what was committed since then changes it, and is looked for again.
         self._seen_version, self._at_end = version, len(rows) < max_records
+        if self._at_end:
+            self._next = max(self._next, end)  # what is trimmed is passed over
         if not rows:
             return None
         positions, times, values = zip(*rows, strict=True)
-        self._next = positions[-1] + 1
+        self._next = max(positions[-1] + 1, self._next)
         return Records(
             generation=self._file.generation,
             partition=0,

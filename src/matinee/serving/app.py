@@ -1,9 +1,10 @@
-"""The HTTP surface: ASGI, with a short way for `/recommend/` in front of Starlette's router.
+"""The HTTP surface: ASGI, with a short way for `/recommend/` in front of Starlette's router, and the API beside it.
 
 Every answer of every route carries `X-Request-Id`, `X-Model-Version` and `X-Matinee-Step`; the last two say `none`
 where no release is open and where nothing was recommended.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -22,10 +23,13 @@ from matinee.core.logging import get_logger
 from matinee.core.settings import Settings
 from matinee.history.base import History
 from matinee.log.base import EventLog
+from matinee.serving.api.mount import LazyApi, is_api
+from matinee.serving.headers import SECURITY_HEADERS, secured
 from matinee.serving.metrics import CONTENT_TYPE
-from matinee.serving.request import PREFIX, new_request_id, read_question
+from matinee.serving.request import PREFIX, has_body, new_request_id, read_question
 from matinee.serving.service import Arrival, Service
 
+_CLOSE = (b"connection", b"close")
 _TEXT = b"text/plain; charset=utf-8"
 _PUZZLED = "Something went wrong here; it was logged under this answer's X-Request-Id.\n"
 _log = get_logger(__name__)
@@ -39,8 +43,8 @@ def create_app(
     *,
     open_event_log: Callable[[], EventLog] | None = None,
     open_live_history: Callable[[], History] | None = None,
-) -> Starlette:
-    """The application: `/recommend/{user}`, `/healthz`, `/readyz` and `/metrics`.
+) -> "RecommenderApp":
+    """The application: `/recommend/{user}`, `/healthz`, `/readyz`, `/metrics`, and the API: `/v1/…`, `/docs`.
 
     `GET /recommend/{user}?n=20` answers `text/plain`: up to n (1 to 100) item ids, best first, joined by commas, on
     one line that no newline ends; an empty line where the user has seen everything. Background work starts and
@@ -75,21 +79,38 @@ class RecommenderApp(Starlette):
             lifespan=self._lifespan,
         )
         self.service = service
+        self._api = LazyApi(service, service.guard)
+        self._api_prepared = False
+
+    def drain(self) -> None:
+        """Say that the end is near: `/readyz` refuses, and connections are closed with their next answer."""
+        self.service.draining = True
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request. Nothing is ever raised to the server: it would log, and say, too much."""
         if scope["type"] != "http":
             await super().__call__(scope, receive, send)
             return
-        service = self.service
+        service, path = self.service, scope["path"]
+        if is_api(path):  # which puts the common headers on by itself
+            await self._api(scope, receive, self._closing(send))
+            return
         time_us = service.clock.now_us()
         arrival = Arrival(new_request_id(time_us), time_us, service.clock.monotonic())
-        if scope["path"].startswith(PREFIX):
+        if refused := service.guard.refusal(scope):
+            headers = [(name.lower().encode(), value.encode()) for name, value in refused.headers.items()]
+            await self._respond(send, arrival, refused.status, f"{refused.detail}\n", headers)
+        elif too_much := service.limits.refusal(scope):
+            await self._respond(send, arrival, too_much.status, f"{too_much.detail}\n", [_CLOSE])
+        elif path.startswith(PREFIX):
             await self._recommend(scope, send, arrival)
-            return
-        answering = _Answering(send, arrival.request_id, service)
+        else:
+            await self._route(scope, receive, send, arrival)
+
+    async def _route(self, scope: Scope, receive: Receive, send: Send, arrival: Arrival) -> None:
+        answering = _Answering(self._closing(send), arrival.request_id, self.service)
         try:
-            await super().__call__(scope, receive, answering.send)
+            await super().__call__(scope, receive, secured(scope, answering.send))
         except Exception:  # noqa: BLE001 - no error is shown as a traceback
             _log.exception("request_failed", request_id=arrival.request_id, path=scope["path"])
             if not answering.started:
@@ -98,7 +119,12 @@ class RecommenderApp(Starlette):
     async def _recommend(self, scope: Scope, send: Send, arrival: Arrival) -> None:
         method = scope["method"]
         if method not in {"GET", "HEAD"}:
-            await self._respond(send, arrival, 405, "Only GET is answered here.\n", [(b"allow", b"GET, HEAD")])
+            await self._respond(
+                send, arrival, 405, "Only GET is answered here.\n", [(b"allow", b"GET, HEAD"), _CLOSE]
+            )
+            return
+        if has_body(scope["headers"]):
+            await self._respond(send, arrival, 400, "A GET has no body here; nothing of it was read.\n", [_CLOSE])
             return
         try:
             question = read_question(scope["path"], scope["query_string"])
@@ -117,7 +143,9 @@ class RecommenderApp(Starlette):
         body = ",".join(chosen.items).encode()
         self.service.counters.responses[200] += 1
         headers = _headers(arrival.request_id, chosen.model_version, chosen.step)
-        headers += (b"content-type", _TEXT), (b"content-length", b"%d" % len(body)), (b"cache-control", b"no-store")
+        headers += (b"content-type", _TEXT), (b"content-length", b"%d" % len(body)), *SECURITY_HEADERS
+        if self.service.draining:
+            headers.append(_CLOSE)
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body if method == "GET" else b""})
 
@@ -127,18 +155,36 @@ class RecommenderApp(Starlette):
         body = text.encode("utf-8", "backslashreplace")
         self.service.counters.responses[status] += 1
         headers = _headers(arrival.request_id, self.service.model_version, "none")
-        headers += [(b"content-type", _TEXT), (b"content-length", b"%d" % len(body)), *(more or ())]
+        headers += [(b"content-type", _TEXT), (b"content-length", b"%d" % len(body)), *SECURITY_HEADERS]
+        headers += more or ()
+        if self.service.draining and _CLOSE not in headers:
+            headers.append(_CLOSE)
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
+
+    def _closing(self, send: Send) -> Send:
+        """`send` that, before the end, asks those who keep their connection to make another, elsewhere."""
+        if not self.service.draining:
+            return send
+
+        async def sent(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                kept = [pair for pair in message.get("headers", ()) if pair[0].lower() != b"connection"]
+                message = {**message, "headers": [*kept, _CLOSE]}
+            await send(message)
+
+        return sent
 
     async def _healthz(self, _: Request) -> Response:
         return PlainTextResponse("alive\n")
 
     async def _readyz(self, _: Request) -> Response:
         releases = self.service.releases
-        release = releases.current
-        if release is None:
-            return PlainTextResponse(f"not ready: {releases.why_not}\n", 503, {"retry-after": "1"})
+        release, why_not = releases.current, self.service.why_not_ready
+        if not self._api_prepared:
+            why_not = why_not or "the API is not there yet"
+        if why_not or release is None:
+            return PlainTextResponse(f"not ready: {why_not}\n", 503, {"retry-after": "1"})
         but = f"; {releases.why_not}" if releases.why_not else ""
         return PlainTextResponse(f"ready: {', '.join(sorted(release.bundles))}{but}\n")
 
@@ -147,13 +193,26 @@ class RecommenderApp(Starlette):
         page = await run_in_threadpool(self.service.exposition.render)
         return Response(page, headers={"content-type": CONTENT_TYPE})
 
+    async def _prepare_api(self) -> None:
+        """Before readiness: what the API imports would later take the interpreter from answers for a while."""
+        try:
+            await run_in_threadpool(self._api.prepare)
+        except Exception:  # noqa: BLE001 - the plain endpoints do without
+            _log.exception("api_not_prepared")
+        finally:
+            self._api_prepared = True
+
     @asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
-        self.service.start()
+        service = self.service
+        service.start()
+        tasks = [asyncio.create_task(service.load.watch(service.clock)), asyncio.create_task(self._prepare_api())]
         try:
             yield
         finally:
-            await run_in_threadpool(self.service.stop)
+            for task in tasks:
+                task.cancel()
+            await run_in_threadpool(service.stop)
 
 
 class _Answering:

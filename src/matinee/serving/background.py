@@ -23,11 +23,22 @@ class Background:
         self._action = action
         self._seconds = seconds
         self._stop = threading.Event()
+        self._has_run = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
         """Start the thread. Once only."""
         self._thread.start()
+
+    @property
+    def name(self) -> str:
+        """Of the thread."""
+        return self._thread.name
+
+    @property
+    def has_run(self) -> bool:
+        """Whether the action was called and has come to its end, well or not."""
+        return self._has_run.is_set()
 
     @property
     def is_alive(self) -> bool:
@@ -47,4 +58,5 @@ class Background:
                 pause = self._action()
             except Exception:  # noqa: BLE001 - a thread that ended would be missed by nobody
                 _log.exception("background_failed", thread=self._thread.name)
+            self._has_run.set()
             self._stop.wait(self._seconds if pause is None else pause)

@@ -1,37 +1,38 @@
 """The history as a server reads it: opened after the process has started, and opened again when it failed."""
 
-import logging
 import threading
 from collections.abc import Callable
+from math import inf
+from typing import TypeVar
 
 from matinee.core.clock import Clock
-from matinee.core.errors import RetryableError
 from matinee.core.logging import get_logger
 from matinee.history.base import History
-from matinee.history.record import UserHistory
-
-FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
-"""Seconds between tries to open the store; doubled after each that failed."""
+from matinee.history.record import Glance, UserHistory
+from matinee.serving.breaker import Breaker, CircuitOpen, State
 
 _log = get_logger(__name__)
+_Result = TypeVar("_Result")
 
 
 class LiveHistory:
     """Reads the history while there is one, and costs answers nothing while there is none.
 
+    Opening and reading go through one breaker. When it opens, the store is given up, and what the breaker lets
+    through then is `tend` opening it again.
+
     Args:
         open_store: opens the store read-only; called by `tend` alone.
         clock: counts the pauses.
+        breaker: one of its own where none is given.
     """
 
-    def __init__(self, open_store: Callable[[], History], clock: Clock) -> None:
+    def __init__(self, open_store: Callable[[], History], clock: Clock, breaker: Breaker | None = None) -> None:
         self._open_store = open_store
-        self._clock = clock
+        self.breaker = breaker or Breaker("history", clock)
         self._lock = threading.Lock()  # held for the exchange only, never while reading
         self._store: History | None = None
         self._left: list[History] = []
-        self._pause = FIRST_PAUSE
-        self._next_try = float("-inf")
         self.opened = 0
         """How often the store was opened."""
         self.failed = 0
@@ -43,40 +44,40 @@ class LiveHistory:
         return self._store is not None
 
     def get(self, user: str) -> UserHistory | None:
-        """What the user did lately; nothing for a stranger, and nothing while there is no store.
+        """What the user did lately; nothing for a stranger, and nothing where there never was a store.
 
         Raises:
-            RetryableError: the store failed; it is given up until `tend` has opened it again.
-            Corrupt: this user's record, or the store, cannot be read; the store stays open for other users.
+            CircuitOpen: the store was given up, and is not open again.
+            StoreUnavailable: the store failed.
+            Corrupt: this user's record, or the store, cannot be read.
         """
-        store = self._store
-        if store is None:
-            return None
-        try:
-            return store.get(user)
-        except RetryableError as error:
-            self.failed += 1
-            self._give_up(store, error)
-            raise
-        except Exception:
-            self.failed += 1
-            raise
+        return self._read(lambda store: store.get(user))
+
+    def glance(self, user: str) -> Glance | None:
+        """Which items the user met lately, and how far; otherwise as `get`."""
+        return self._read(lambda store: store.glance(user))
 
     def tend(self) -> None:
-        """Open the store where there is none and the pause is over. Called again and again off the event loop."""
+        """Open the store where there is none and the breaker allows, and where another took its place.
+
+        To be called again and again, off the event loop.
+        """
+        if self._store is not None and self._store.is_replaced():
+            self._give_up(self._store)
         with self._lock:
             left, self._left = self._left, []
         for store in left:
             store.close()
-        if self._store is not None or self._clock.monotonic() < self._next_try:
+        if self._store is not None:
             return
         try:
-            self._store = self._open_store()
-        except Exception as error:  # noqa: BLE001 - without a history answers go on
-            self._postpone(error)
+            self._store = self.breaker.call(self._open_store, slow_seconds=inf)
+        except CircuitOpen:
+            return
+        except Exception:  # noqa: BLE001 - without a history answers go on; the breaker logs why
+            self.failed += 1
             return
         self.opened += 1
-        self._pause = FIRST_PAUSE
         _log.info("history_opened")
 
     def close(self) -> None:
@@ -87,21 +88,26 @@ class LiveHistory:
         for store in stores:
             store.close()
 
-    def _give_up(self, store: History, error: Exception) -> None:
-        with self._lock:
-            if self._store is not store:
-                return
-            self._store = None
-            self._left.append(store)  # closed later, by `tend`: closing may take time
-        self._next_try = self._clock.monotonic() + self._pause
-        _log.warning("history_given_up", error=str(error), retry_seconds=self._pause)
+    def _read(self, body: Callable[[History], _Result]) -> _Result | None:
+        store = self._store
+        if store is None:
+            if self.opened:
+                raise CircuitOpen("the history was given up for a while")
+            return None
+        try:
+            return self.breaker.call(lambda: body(store))
+        except CircuitOpen:
+            raise
+        except Exception:
+            self.failed += 1
+            raise
+        finally:
+            if self.breaker.state is not State.CLOSED:
+                self._give_up(store)
 
-    def _postpone(self, error: Exception) -> None:
-        self.failed += 1
-        _log.log(
-            # A warning once, when it has lasted: before the first ingest there is no history yet.
-            logging.WARNING if LONGEST_PAUSE / 2 <= self._pause < LONGEST_PAUSE else logging.INFO,
-            "history_unavailable", error=str(error), retry_seconds=self._pause,
-        )  # fmt: skip
-        self._next_try = self._clock.monotonic() + self._pause
-        self._pause = min(2 * self._pause, LONGEST_PAUSE)
+    def _give_up(self, store: History) -> None:
+        with self._lock:
+            if self._store is store:
+                self._store = None
+                self._left.append(store)  # closed later, by `tend`: closing may take time
+                _log.warning("history_given_up")

@@ -8,9 +8,14 @@ from matinee.core.home import Home
 from matinee.core.logging import get_logger
 from matinee.core.settings import Settings
 from matinee.history.open import open_history
-from matinee.serving.answer import Answer, Budget, Part, answer
+from matinee.serving.answer import Answer, Budget, Part, Reason
+from matinee.serving.arrange import Style
+from matinee.serving.breaker import Breaker
 from matinee.serving.live_history import LiveHistory
+from matinee.serving.recommender import Recommender
 from matinee.serving.release import ReleaseHolder
+from matinee.serving.request import Question
+from matinee.serving.rules import RULES, LiveRules
 
 _log = get_logger(__name__)
 
@@ -32,13 +37,19 @@ def answer_locally(settings: Settings, home: Home, user: str, n: int) -> Answer:
                 remedy="Run `matinee train`, which publishes what passes the gate.",
             )
         history.tend()
+        rules = LiveRules(home.data / RULES, clock)
+        rules.look()
+        recommender = Recommender(
+            history.glance, users_breaker=Breaker("bundle", clock), cache_breaker=Breaker("fold_cache", clock),
+            rules=rules, style=Style.of(settings.serving),
+        )  # fmt: skip
         arm, bundle = releases.current.choose(user)
         budget = Budget(clock, float("inf"))
-        return answer(user, n, arm=arm, bundle=bundle, history=history.get, budget=budget, without=_without)
+        return recommender.answer(Question(user, n), arm=arm, bundle=bundle, budget=budget, without=_without)
     finally:
         history.close()
         releases.close()
 
 
-def _without(part: Part, error: Exception | None) -> None:
-    _log.warning("answered_without", part=str(part), error=str(error))
+def _without(part: Part, reason: Reason, error: Exception | None) -> None:
+    _log.warning("answered_without", part=str(part), reason=str(reason), error=str(error))

@@ -56,7 +56,7 @@ class HotCounters:
         self.answers: Counter[tuple[str, str]] = Counter()
         """By step and model version."""
         self.without: Counter[tuple[str, str]] = Counter()
-        """What answers did without, by part and reason (`error`, `deadline`)."""
+        """What answers did without, by part and reason."""
         self.responses: Counter[int] = Counter()
         """By HTTP status, of all routes."""
         self.latency = Histogram()

@@ -1,9 +1,8 @@
 """The release that answers now: a plan with its bundles open, exchanged for the next without a pause."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
 
 from matinee.bundle.open import Bundle, open_bundle
 from matinee.core.clock import Clock
@@ -14,6 +13,8 @@ from matinee.release.plan import RELEASE, Plan, assign, read_plan, read_plans
 
 GRACE_SECONDS = 5.0
 """How long a bundle stays open after the last answer began that could use it."""
+MOST_BUNDLES = 2
+"""Bundles open at once, unless a plan's own arms need more: the one that answers and one that comes or goes."""
 
 _log = get_logger(__name__)
 _Stamp = tuple[object, ...]
@@ -27,9 +28,9 @@ class Release:
     bundles: dict[str, Bundle]
     """By version."""
 
-    def choose(self, user: str) -> tuple[str, Bundle]:
-        """The name of the user's arm, and its bundle."""
-        arm = assign(self.plan, user)
+    def choose(self, user: str | None) -> tuple[str, Bundle]:
+        """The name of the user's arm, and its bundle. Nobody in particular is in the first arm."""
+        arm = self.plan.arms[0] if user is None else assign(self.plan, user)
         return arm.name, self.bundles[arm.bundle]
 
     @property
@@ -43,16 +44,20 @@ class ReleaseHolder:
 
     `look` does the work, which can take seconds, in a thread off the event loop; `current` is one reference,
     exchanged atomically. What is refused (a corrupt bundle, a plan that cannot be read) leaves the release that
-    answers in place, and is tried again only when the plan or a bundle's folder has changed.
+    answers in place, and is tried again only when the plan or a bundle's folder has changed. A release that comes
+    while bundles are still in their grace period waits for them to close, so that memory holds two bundles and not
+    as many as releases come; one that goes back to such a bundle takes it up again at once.
 
     Args:
         home: its `data/` holds the plan and the bundles.
         clock: counts the grace period.
+        warm_up: called with each bundle before it answers anybody; a bundle for which it raises is refused.
     """
 
-    def __init__(self, home: Home, clock: Clock) -> None:
+    def __init__(self, home: Home, clock: Clock, warm_up: Callable[[Bundle], None] | None = None) -> None:
         self._home = home
         self._clock = clock
+        self._warm_up = warm_up
         self._tried: tuple[_Stamp, _Stamp] | None = None
         self._leaving: list[tuple[float, Bundle]] = []
         self.current: Release | None = None
@@ -80,10 +85,17 @@ class ReleaseHolder:
             return
         if not plans:
             self.why_not = "no release was published yet; run `matinee train`"
-        elif self.current is None or plans[0] != self.current.plan:
+        elif self.current is not None and plans[0] == self.current.plan:
+            self.why_not = ""
+        elif self._has_room_for(plans[0]):
             self._follow(plans)
         else:
-            self.why_not = ""
+            self._tried = None  # again with the next look
+
+    @property
+    def held(self) -> int:
+        """How many bundles are open."""
+        return len(self._leaving) + (0 if self.current is None else len(self.current.bundles))
 
     def close(self) -> None:
         """Close every bundle, when no more answers are given."""
@@ -107,8 +119,19 @@ class ReleaseHolder:
                     self.why_not = ""
                 return
 
+    def _has_room_for(self, plan: Plan) -> bool:
+        """Whether following the plan opens no more bundles than may be open, besides those that answer now."""
+        before = self._open_bundles()
+        new = len(plan.bundles - set(before))
+        return not new or not self._leaving or len(before) + new <= MOST_BUNDLES
+
+    def _open_bundles(self) -> dict[str, Bundle]:
+        """By version, those in their grace period too."""
+        answering = {} if self.current is None else self.current.bundles
+        return {bundle.version: bundle for _, bundle in self._leaving} | answering
+
     def _exchange(self, plan: Plan) -> None:
-        before = {} if self.current is None else self.current.bundles
+        before = self._open_bundles()
         opened: dict[str, Bundle] = {}
         try:
             for version in sorted(plan.bundles):
@@ -118,18 +141,20 @@ class ReleaseHolder:
                 if version not in before:
                     bundle.close()
             raise
+        answered = {} if self.current is None else self.current.bundles
         self.current = Release(plan, opened)
         self.swaps += 1
         until = self._clock.monotonic() + GRACE_SECONDS
-        self._leaving += [(until, bundle) for version, bundle in before.items() if version not in opened]
+        self._leaving = [(end, bundle) for end, bundle in self._leaving if bundle.version not in opened]
+        self._leaving += [(until, bundle) for version, bundle in answered.items() if version not in opened]
         _log.info("release_answers", bundles=sorted(opened), note=plan.note)
 
     def _open(self, version: str) -> Bundle:
         bundle = open_bundle(self._home.bundles / version, self._home.run)
         try:
             touched = bundle.touch()
-            if bundle.fold_in is not None:  # the first use of linear algebra is slow
-                bundle.fold_in.scores(np.zeros(1, dtype=np.int32), np.ones(1, dtype=np.float32))
+            if self._warm_up is not None:
+                self._warm_up(bundle)
         except BaseException:
             bundle.close()
             raise

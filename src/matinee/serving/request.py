@@ -1,21 +1,46 @@
 """Reading a request for recommendations, and giving it an id. Refusals are plain sentences."""
 
+from __future__ import annotations
+
 import os
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
+
+import msgspec
 
 from matinee.core.errors import InvalidInput
 from matinee.core.ids import user_id
-from matinee.serving.answer import DEFAULT_N, MAX_N
+
+if TYPE_CHECKING:
+    from matinee.serving.filters import Filter
 
 PREFIX = "/recommend/"
+DEFAULT_N = 20
+MAX_N = 100
+MAX_QUERY = 256
+"""Bytes of `/recommend/`'s query string; its one parameter takes five."""
 
 
-class Question(NamedTuple):
-    """Who asks, and for how many items."""
+class Question(msgspec.Struct, frozen=True):
+    """Who asks, for what."""
 
-    user: str
-    n: int
+    user: str | None
+    """The user's id; nothing for an anonymous session."""
+    n: int = DEFAULT_N
+    """Items wanted, 1 to 100."""
+    session: tuple[str, ...] = ()
+    """Ids of recent items, newest first: all that is known of an anonymous session, or more about a user."""
+    exclude: tuple[str, ...] = ()
+    """Ids of items that are not to be shown. What the bundle does not know is passed over."""
+    include_seen: bool = False
+    """Whether items may be shown that the user has seen."""
+    where: Filter | None = None
+    """What an item must be like."""
+    diversity: float | None = None
+    """0 (none) to 1; nothing for the setting `serving.diversity`."""
+    explain: bool = False
+    """Whether each item is to come with the liked items that speak for it."""
 
 
 def read_question(path: str, query: bytes) -> Question:
@@ -28,7 +53,16 @@ def read_question(path: str, query: bytes) -> Question:
     return Question(user, _read_n(query) if query else DEFAULT_N)
 
 
+def has_body(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Whether a request announces a body."""
+    return any(
+        name == b"transfer-encoding" or (name == b"content-length" and value != b"0") for name, value in headers
+    )
+
+
 def _read_n(query: bytes) -> int:
+    if len(query) > MAX_QUERY:
+        raise InvalidInput(f"the query string has {len(query)} bytes; at most {MAX_QUERY} are read", remedy=_REMEDY)
     try:
         pairs = parse_qsl(query.decode("ascii"), keep_blank_values=True, strict_parsing=True, max_num_fields=8)
     except ValueError as error:

@@ -7,10 +7,12 @@ import resource
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from contextlib import closing
 from ipaddress import ip_address
 
 from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server.embed import Server
 
@@ -49,6 +51,7 @@ def serve(settings: Settings, home: Home, *, clock: Clock | None = None) -> None
     for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(variable, "1")
     from matinee.serving.app import create_app  # noqa: PLC0415
+    from matinee.serving.limits import granian_settings  # noqa: PLC0415
 
     port = require_free(settings.serving.host, settings.serving.port)
     _allow_connections()
@@ -56,21 +59,50 @@ def serve(settings: Settings, home: Home, *, clock: Clock | None = None) -> None
     sys.setswitchinterval(SWITCH_SECONDS)
     try:
         app = create_app(settings, home, clock or SystemClock())
+        app.service.crashes.start()
         gc.collect()
         gc.freeze()  # what start-up made stays for good: no collection need walk through it again
-        asyncio.run(run_app(app, settings.serving.host, port))
+        asyncio.run(
+            run_app(
+                app,
+                settings.serving.host,
+                port,
+                http1=granian_settings(settings.serving),
+                drain=app.drain,
+                drain_seconds=settings.serving.drain_seconds,
+            )
+        )
+        app.service.crashes.stop()
     finally:
         sys.setswitchinterval(before)
 
 
-async def run_app(app: object, host: str, port: int) -> None:
-    """Answer with one Granian worker in this event loop until SIGTERM or SIGINT; otherwise as `serve`."""
+async def run_app(
+    app: object,
+    host: str,
+    port: int,
+    *,
+    http1: HTTP1Settings | None = None,
+    drain: Callable[[], None] = lambda: None,
+    drain_seconds: float = 0,
+) -> None:
+    """Answer with one Granian worker in this event loop until SIGTERM or SIGINT; otherwise as `serve`.
+
+    Args:
+        app: the ASGI application.
+        host: address to listen on.
+        port: port to listen on.
+        http1: what Granian is told of HTTP/1.
+        drain: called with the first signal.
+        drain_seconds: how long to go on answering after it; a second signal ends that.
+    """
     server = Server(
         app,
         address=host,
         port=port,
         interface=Interfaces.ASGI,
         http=HTTPModes.http1,
+        http1_settings=http1,
         websockets=False,
         backlog=BACKLOG,
         backpressure=MAX_CONNECTIONS,
@@ -79,12 +111,14 @@ async def run_app(app: object, host: str, port: int) -> None:
         log_dictconfig=dict(_QUIET, loggers={}),
     )
     told: list[str] = []
+    loop = asyncio.get_running_loop()
 
     def stop(name: str) -> None:
         told.append(name)
-        server.stop()  # type: ignore[no-untyped-call]
+        drain()
+        _log.info("draining", signal=name, seconds=drain_seconds)
+        loop.call_later(drain_seconds if len(told) == 1 else 0, server.stop)
 
-    loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop, number.name)
     _log.info("listening", url=f"http://{_bracketed(host)}:{port}", pid=os.getpid())

@@ -1,31 +1,49 @@
-"""The service behind the routes: release, history and telemetry, put together and looked after."""
+"""The service behind the routes: all its parts, put together and looked after."""
 
 import os
 import socket
 from collections.abc import Callable
 from functools import partial
+from math import inf
 from typing import NamedTuple
 
+from matinee.bundle.open import Bundle
 from matinee.core.clock import Clock
 from matinee.core.home import Home
 from matinee.core.settings import Settings
 from matinee.events.types import Served
 from matinee.history.base import History
-from matinee.history.open import open_history
+from matinee.history.open import data_file, open_history
 from matinee.log.base import EventLog
 from matinee.log.open import open_log
-from matinee.serving.answer import Answer, Budget, Part, answer
+from matinee.serving.answer import Answer, Budget, Part, Reason
+from matinee.serving.arrange import Style
 from matinee.serving.background import Background
+from matinee.serving.breaker import Breaker
+from matinee.serving.crashes import Crashes
+from matinee.serving.event_sink import EventSink
 from matinee.serving.families import families
+from matinee.serving.fold_cache import FoldCache
+from matinee.serving.key_file import KEYS
+from matinee.serving.keys import Guard
+from matinee.serving.limits import Limits
 from matinee.serving.live_history import LiveHistory
+from matinee.serving.load import Load
 from matinee.serving.metrics import Exposition, HotCounters
-from matinee.serving.release import ReleaseHolder
+from matinee.serving.recommender import Recommender
+from matinee.serving.release import Release, ReleaseHolder
 from matinee.serving.request import Question
+from matinee.serving.rules import RULES, LiveRules
 from matinee.serving.telemetry import Telemetry
+from matinee.serving.telemetry_writer import ReopenedLog, Sink
+from matinee.serving.writer_process import WriterProcess
 
 STOP_SECONDS = 5.0
 """How long stopping may take to write what is queued."""
 HISTORY_LOOK_SECONDS = 0.1
+RULES_LOOK_SECONDS = 0.5
+CACHE_WRITE_SECONDS = 0.05
+"""Seconds between two writes of fold-ins: until then a process that did not make one makes it again."""
 
 
 class Arrival(NamedTuple):
@@ -40,10 +58,11 @@ class Service:
     """Answers questions. One for each process.
 
     Args:
-        settings: queue, deadline and intervals.
-        home: where bundles are, and what the URLs are relative to.
+        settings: queue, deadline, intervals, and how answers are arranged.
+        home: where bundles, rules and keys are, and what the URLs are relative to.
         clock: the clock of everything in here.
-        open_event_log: opens the log for telemetry; from the settings' URL where none is given.
+        open_event_log: opens the log for telemetry and posted events, both within this process; where none is
+            given, it is the settings' URL's, and a process beside this one writes telemetry.
         open_live_history: opens the history read-only; likewise.
     """
 
@@ -57,40 +76,89 @@ class Service:
         open_live_history: Callable[[], History] | None = None,
     ) -> None:
         serving = settings.serving
+        log_url = home.resolve(settings.log.url)
+        sink: Sink = ReopenedLog(open_event_log) if open_event_log else WriterProcess(log_url)
+        open_event_log = open_event_log or partial(open_log, log_url, clock)
         self.clock = clock
+        self.draining = False
+        """Whether the end was announced: requests are still answered, but no more are asked for."""
         self._deadline = serving.deadline_ms / 1e3
-        self.releases = ReleaseHolder(home, clock)
-        self.history = LiveHistory(
-            open_live_history or partial(open_history, home.resolve(settings.history.url), read_only=True), clock
+        self.releases = ReleaseHolder(home, clock, self._warm_up)
+        self._followed: Release | None = None
+        self.crashes = Crashes(home.run, {"history": "/matinee/history/", "fold_cache": "/fold_cache.py"})
+        """To be started and stopped by the process that this service is alone in."""
+        history_url = home.resolve(settings.history.url)
+        self.history = LiveHistory(open_live_history or partial(self._open_history, history_url), clock)
+        self.rules = LiveRules(home.data / RULES, clock)
+        megabytes = serving.fold_in_cache_megabytes
+        self.folded = (
+            FoldCache(home.run, megabytes, partial(self.crashes.admit, "fold_cache")) if megabytes else None
         )
+        self.recommender = Recommender(
+            self.history.glance,
+            users_breaker=Breaker("bundle", clock),
+            cache_breaker=Breaker("fold_cache", clock),
+            rules=self.rules,
+            folded=self.folded,
+            style=Style.of(serving),
+        )
+        self.load = Load(serving.shed_late_ms / 1e3)
+        self.guard = Guard(home.data / KEYS, clock, everywhere=serving.require_key_everywhere)
+        self.limits = Limits(serving)
+        self.events = EventSink(open_event_log)
         self.telemetry = Telemetry(
-            open_event_log or partial(open_log, home.resolve(settings.log.url), clock),
+            sink,
             clock,
             capacity=serving.telemetry_queue,
             seconds=serving.telemetry_seconds,
             producer=f"serve-{socket.gethostname()}-{os.getpid()}",
         )
         self.counters = HotCounters()
-        self.exposition = Exposition(families(self.counters, self.releases, self.history, self.telemetry))
-        self._background = (
-            Background("releases", self.releases.look, serving.reload_seconds),
+        self.exposition = Exposition(families(self))
+        self._needed = (
+            Background("releases", self._look, serving.reload_seconds),
             Background("history", self.history.tend, HISTORY_LOOK_SECONDS),
+            Background("rules", self.rules.look, RULES_LOOK_SECONDS),
         )
+        # The cache is waited for by nobody: its writer may hang for as long as another process is stopped.
+        cached = () if self.folded is None else (Background("fold_cache", self.folded.tend, CACHE_WRITE_SECONDS),)
+        self._background: tuple[Background, ...] = (*self._needed, *cached)
 
     def start(self) -> None:
-        """Begin to look for a release and a history, and to write telemetry. Once only."""
+        """Begin to look for a release and all the rest, and to write telemetry. Once only."""
+        self.rules.look()  # before anybody is answered: what is blocked is never shown
         for background in self._background:
             background.start()
+        self.guard.start()
         self.telemetry.start()
 
     def stop(self) -> None:
         """Write what is queued, within `STOP_SECONDS`, and let go of everything."""
         self.telemetry.stop(STOP_SECONDS)
+        self.events.close()
+        self.guard.stop()
         for background in self._background:
             background.stop(1.0)
         if not any(background.is_alive for background in self._background):
             self.releases.close()
             self.history.close()
+            if self.folded is not None:
+                self.folded.close()
+
+    @property
+    def breakers(self) -> tuple[Breaker, ...]:
+        """One for each store."""
+        return self.history.breaker, self.recommender.users_breaker, self.recommender.cache_breaker
+
+    @property
+    def why_not_ready(self) -> str:
+        """Why no requests should come now; empty where they may."""
+        if self.draining:
+            return "it is about to stop"
+        if self.releases.current is None:
+            return self.releases.why_not
+        waiting = [background.name for background in self._needed if not background.has_run]
+        return f"it has not yet looked for {', '.join(waiting)}" if waiting else ""
 
     @property
     def model_version(self) -> str:
@@ -99,30 +167,54 @@ class Service:
         return "none" if release is None else release.main_version
 
     def recommend(self, question: Question, arrival: Arrival, *, record: bool = True) -> Answer | None:
-        """The answer to a question, or nothing while no release is open. Hands the record of it to telemetry."""
+        """The answer to a question, or nothing while no release is open.
+
+        Hands the record of it to telemetry, unless it was an anonymous session's: what is nobody's teaches nothing.
+        """
         release = self.releases.current
         if release is None:
             return None
         arm, bundle = release.choose(question.user)
-        chosen = answer(
-            question.user,
-            question.n,
+        chosen = self.recommender.answer(
+            question,
             arm=arm,
             bundle=bundle,
-            history=self.history.get,
             budget=Budget(self.clock, arrival.monotonic + self._deadline),
             without=self._without,
+            shed=self.load.shed,
+            seed=int(arrival.request_id, 16),
         )
         took = self.clock.monotonic() - arrival.monotonic
         counters = self.counters
         counters.latency.observe(took)
         counters.answers[chosen.step, chosen.model_version] += 1
-        if record:
+        if record and question.user is not None:
             self.telemetry.offer(_served(question.user, chosen, arrival, took))
         return chosen
 
-    def _without(self, part: Part, error: Exception | None) -> None:
-        self.counters.without[part, "deadline" if error is None else "error"] += 1
+    def _open_history(self, url: str) -> History:
+        data = data_file(url)
+        if data is not None:
+            self.crashes.admit("history", data)
+        return open_history(url, read_only=True, follow=False)
+
+    def _look(self) -> None:
+        self.releases.look()
+        release = self.releases.current
+        if release is not self._followed and release is not None and self.folded is not None:
+            self.folded.follow(set(release.bundles))
+        self._followed = release
+
+    def _warm_up(self, bundle: Bundle) -> None:
+        """The first answers from a bundle are slow: rules are put on it, linear algebra starts, pages are read."""
+        newcomer = Question(None, session=bundle.items[:1])
+        for question in (newcomer, Question(None)):
+            self.recommender.answer(
+                question, arm="", bundle=bundle, budget=Budget(self.clock, inf), without=lambda *_: None
+            )
+
+    def _without(self, part: Part, reason: Reason, _: Exception | None) -> None:
+        self.counters.without[part, reason] += 1
 
 
 def _served(user: str, chosen: Answer, arrival: Arrival, took: float) -> Served:
@@ -136,4 +228,5 @@ def _served(user: str, chosen: Answer, arrival: Arrival, took: float) -> Served:
         step=chosen.step,
         latency_ms=took * 1e3,
         scores=chosen.scores,
+        propensities=chosen.propensities,
     )

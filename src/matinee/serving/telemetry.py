@@ -1,11 +1,14 @@
 """What was answered, on its way to the event log: a bounded queue that answering never waits for.
 
 At any moment `offered == written + dropped + waiting`.
+
+A record is encoded when it is offered, which costs its answer about two microseconds: encoding a batch of them at
+once would keep the interpreter from all answers for most of a millisecond. What waits is then plain bytes, which
+the garbage collector does not walk through.
 """
 
 import threading
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 
@@ -14,7 +17,7 @@ from matinee.core.errors import GenerationChanged, RetryableError
 from matinee.core.logging import get_logger
 from matinee.events.envelope import wrap_event
 from matinee.events.types import Served
-from matinee.log.base import EventLog
+from matinee.serving.telemetry_writer import Sink
 
 BATCH = 512
 """Records appended at once; so many waiting ones wake the writer early."""
@@ -35,37 +38,35 @@ class Counts:
 
 
 class Telemetry:
-    """A bounded queue of `Served` records, and the one thread that appends them to the log in batches.
+    """A bounded queue of `Served` records, and the one thread that hands them to the log's writer in batches.
 
     A record stays in the queue until the log has acknowledged it. What the log cannot take now
     (`RetryableError`, or a log that was made again) is kept and tried again; what it can never take is dropped.
-    A batch whose append failed after all of it had become durable is written twice: its records carry their
-    event ids, by which ingest drops the second.
+    A batch that became durable though its acknowledgement was lost (the writer died between the two) is written
+    twice: its records carry their event ids, by which ingest drops the second.
 
     Args:
-        open_log: opens the log; called in the writer's thread, again after the log failed.
-        clock: gives records their receive time, and counts pauses.
+        sink: where the records go; used in the thread.
+        clock: counts the pauses.
         capacity: records that may wait.
         seconds: the longest a record waits for others, while the log keeps up.
         producer: names this server in the envelopes.
     """
 
-    def __init__(
-        self, open_log: Callable[[], EventLog], clock: Clock, *, capacity: int, seconds: float, producer: str
-    ) -> None:
-        self._open_log = open_log
+    def __init__(self, sink: Sink, clock: Clock, *, capacity: int, seconds: float, producer: str) -> None:
+        self.sink = sink
         self._clock = clock
         self._capacity = capacity
         self._seconds = seconds
         self._producer = producer
-        self._queue: deque[Served] = deque()
+        self._queue: deque[bytes] = deque()
         self._lock = threading.Lock()  # held for a few microseconds, never while writing
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._give_up_at = float("inf")
         self._written = self._dropped = self._offered = 0
-        self._log: EventLog | None = None
         self._pause = 0.0
+        self._hurry = False
         self._thread = threading.Thread(target=self._run, name="telemetry", daemon=True)
 
     def start(self) -> None:
@@ -73,13 +74,17 @@ class Telemetry:
         self._thread.start()
 
     def offer(self, record: Served) -> None:
-        """Hand a record over. Never waits and never raises: one that does not fit is dropped and counted."""
+        """Hand a record over. Never waits and never raises.
+
+        One that does not fit, or cannot be encoded, is dropped and counted.
+        """
+        value = self._encoded(record) if len(self._queue) < self._capacity else None
         with self._lock:
             self._offered += 1
-            if len(self._queue) >= self._capacity:
+            if value is None or len(self._queue) >= self._capacity:
                 self._dropped += 1
                 return
-            self._queue.append(record)
+            self._queue.append(value)
             waiting = len(self._queue)
         if waiting == BATCH:
             self._wake.set()
@@ -92,13 +97,16 @@ class Telemetry:
     def stop(self, timeout: float) -> Counts:
         """Write what waits, for at most `timeout` seconds, and return the final counts.
 
-        What could not be written is dropped and counted; it stays `waiting` only if the log never returned.
+        What could not be written is dropped and counted; it stays `waiting` only if the sink never returned.
         """
         self._give_up_at = self._clock.monotonic() + timeout
         self._stopping.set()
         self._wake.set()
         if self._thread.ident is not None:
             self._thread.join(timeout + LONGEST_PAUSE / 4)
+            if self._thread.is_alive():
+                self.sink.abort()
+                self._thread.join(LONGEST_PAUSE / 2)
         counts = self.counts()
         if counts.dropped or counts.waiting:
             _log.warning("telemetry_lost", dropped=counts.dropped, waiting=counts.waiting, written=counts.written)
@@ -113,8 +121,7 @@ class Telemetry:
         with self._lock:
             self._dropped += len(self._queue)
             self._queue.clear()
-        if self._log is not None:
-            self._log.close()
+        self.sink.close()
 
     def _drain(self) -> None:
         """Write until nothing waits, or, once stopping, until the time is up."""
@@ -127,39 +134,28 @@ class Telemetry:
             if len(batch) < BATCH and not self._stopping.is_set():
                 return  # a handful more are better written together, a little later
 
-    def _write(self, batch: list[Served]) -> tuple[int, int]:
+    def _write(self, batch: list[bytes]) -> tuple[int, int]:
         """Append a batch; returns how many records were written and how many can never be."""
-        values = [value for value in map(self._encoded, batch) if value is not None]
+        waiting = len(self._queue)
+        self._hurry = waiting > self._capacity / 2 or (self._hurry and waiting > BATCH)
         try:
-            if values:
-                if self._log is None:
-                    self._log = self._open_log()
-                self._log.append(values)
+            self.sink.append(batch, hurry=self._hurry)
         except Exception as error:  # noqa: BLE001 - nothing that happens to the log may end this thread
             keep = isinstance(error, (RetryableError, GenerationChanged))
-            self._failed(error, keep)
+            self._pause = min(2 * self._pause or FIRST_PAUSE, LONGEST_PAUSE)
+            _log.warning("telemetry_not_written", error=str(error), kept=keep, retry_seconds=self._pause)
             return 0, 0 if keep else len(batch)
         self._pause = 0.0
-        return len(values), len(batch) - len(values)
+        return len(batch), 0
 
     def _encoded(self, record: Served) -> bytes | None:
         try:
             return wrap_event(
                 record, received_us=record.time_us, event_id=record.request_id, producer=self._producer
             )
-        except Exception:  # noqa: BLE001 - one record is lost, and counted; not the batch
+        except Exception:  # noqa: BLE001 - one record is lost, and counted; never the answer
             _log.exception("telemetry_record_unwritable", request_id=record.request_id)
             return None
-
-    def _failed(self, error: Exception, keep: bool) -> None:
-        self._pause = min(2 * self._pause or FIRST_PAUSE, LONGEST_PAUSE)
-        _log.warning("telemetry_not_written", error=str(error), kept=keep, retry_seconds=self._pause)
-        try:
-            if self._log is not None:
-                self._log.close()
-        except Exception:  # noqa: BLE001 - it is given up in any case
-            _log.exception("telemetry_log_not_closed")
-        self._log = None  # opened again: the log may be another one now
 
     def _settle(self, written: int, dropped: int) -> None:
         with self._lock:

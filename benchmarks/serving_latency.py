@@ -1,0 +1,133 @@
+"""Latency under load with telemetry on, off, and stalled, and what became of every record. See `serving.py`."""
+
+import sqlite3
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from typing import Any
+
+import numpy as np
+
+from matinee.core.home import Home
+from serving_load import Latencies, open_loop, to_last_core
+from serving_report import divided, spread, told
+from serving_servers import Target
+
+LATENCY_SECONDS, STALL_SECONDS = 12.0, 10.0
+SLICES = 4
+"""Pieces in which telemetry on and off take turns within a round, so that the same moments are measured."""
+QUEUE_SECONDS = 20.0
+"""How long telemetry may take to write what waits when a stall is over."""
+HOLD_LOCK = """
+import sqlite3, sys, time
+log = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=10)
+time.sleep(1)
+log.execute("BEGIN IMMEDIATE")
+time.sleep(float(sys.argv[2]))
+log.execute("ROLLBACK")
+"""
+
+
+def records(home: Home) -> int:
+    """How many records the log has ever held."""
+    with closing(sqlite3.connect(home.data / "log.sqlite")) as log:
+        row = log.execute("SELECT seq FROM sqlite_sequence WHERE name = 'records'").fetchone()
+    return 0 if row is None else int(row[0])
+
+
+def counted(target: Target) -> dict[str, int]:
+    """What became of the records so far."""
+    return {
+        name: int(target.metric(f"matinee_telemetry_{suffix}"))
+        for name, suffix in (("offered", "offered_total"), ("written", "written_total"),
+                             ("dropped", "dropped_total"), ("waiting", "queued"))
+    }  # fmt: skip
+
+
+def settled(target: Target) -> dict[str, int]:
+    """The counts when nothing waits any more. Not before: they are read one after the other, and then they rest."""
+    end = time.monotonic() + QUEUE_SECONDS
+    while waiting := counted(target)["waiting"]:
+        if time.monotonic() > end:
+            raise SystemExit(f"{waiting} records still wait {QUEUE_SECONDS:g} s after the load")
+        time.sleep(0.1)
+    return counted(target)
+
+
+def measured_loop(
+    target: Target, home: Home, paths: Sequence[str], rate: float, seconds: float, *, stall: bool = False
+) -> tuple[Latencies, dict[str, int]]:
+    """An open loop, with the log stalled in it or not, and what became of its records: exactly, or it fails."""
+    before, rows = counted(target), records(home)
+    holder = None
+    if stall:
+        command = [sys.executable, "-c", HOLD_LOCK, str(home.data / "log.sqlite"), str(STALL_SECONDS)]
+        holder = subprocess.Popen(command)
+    found = open_loop(target.port, paths, rate, seconds)
+    if holder is not None and holder.wait(60):
+        raise SystemExit("the log could not be stalled")
+    after = settled(target)
+    change = {name: after[name] - before[name] for name in after}
+    if change["offered"] != change["written"] + change["dropped"] or records(home) - rows != change["written"]:
+        raise SystemExit(f"telemetry counted {change}; the log has {records(home) - rows} records more")
+    return found, change
+
+
+def one_round(
+    servers: dict[str, list[Target]], home: Home, asked: Sequence[str], rate: float
+) -> dict[str, list[dict[str, float]]]:
+    """Milliseconds and counts of each slice with telemetry on and off, in turns, and of the stalled log."""
+    on, off = servers["matinee"][0], servers["quiet"][0]
+    found: dict[str, list[dict[str, float]]] = {"on": [], "off": []}
+    for number in range(SLICES):
+        for name, target in (("on", on), ("off", off))[:: 1 if number % 2 else -1]:
+            found[name].append(described(*measured_loop(target, home, asked, rate, LATENCY_SECONDS / SLICES)))
+    return found | {"stalled": [described(*measured_loop(on, home, asked, rate, LATENCY_SECONDS, stall=True))]}
+
+
+def described(found: Latencies, counts: dict[str, int]) -> dict[str, float]:
+    """Milliseconds by percentile, and what became of the records."""
+    shares = {"p50": 50.0, "p99": 99.0, "p99.9": 99.9}
+    of = {name: float(np.percentile(found.latencies, share)) * 1e3 for name, share in shares.items()}
+    lag = float(np.percentile(found.lags, 99)) * 1e3
+    return of | {"lag_p99": lag, "asked": len(found.lags), "failed": found.failed} | counts
+
+
+def measure_latency(
+    servers: dict[str, list[Target]], home: Home, asked: Sequence[str], rate: float, rounds: int
+) -> dict[str, Any]:
+    """Milliseconds at a fixed rate with telemetry on, off, and stalled, and the ratios of the p99.
+
+    The ratio of on and off is taken within each pair of slices; that of stalled and off against the median of the
+    round's slices.
+    """
+    to_last_core()
+    found: dict[str, list[dict[str, float]]] = {"on": [], "off": [], "stalled": []}
+    stalled_ratios = []
+    for number in range(rounds + 1):
+        told(f"latency at {rate}/s, round {number} of {rounds}")
+        for name, slices in (of := one_round(servers, home, asked, rate)).items():
+            if any(each["offered"] != (0 if name == "off" else each["asked"]) for each in slices):
+                raise SystemExit(f"telemetry {name}: not every answer was offered: {slices}")
+            if number:  # the first round warms up
+                found[name] += slices
+        if number:
+            off = statistics.median(each["p99"] for each in of["off"])
+            stalled_ratios.append(of["stalled"][0]["p99"] / off)
+    values = {
+        name: {label: [each[label] for each in slices] for label in ("p50", "p99", "p99.9", "lag_p99")}
+        for name, slices in found.items()
+    }
+    lag = statistics.median(value for of in values.values() for value in of["lag_p99"])
+    return {
+        "requests_per_second": rate,
+        "failed": sum(each["failed"] for slices in found.values() for each in slices),
+        "milliseconds": {name: {label: spread(v) for label, v in of.items()} for name, of in values.items()},
+        "p99_on_over_off": spread(divided(values["on"]["p99"], values["off"]["p99"])),
+        "p99_stalled_over_off": spread(stalled_ratios),
+        "lost_while_stalled": [each["dropped"] for each in found["stalled"]],
+        "generator_kept_up": lag <= 0.1 * statistics.median(values["off"]["p99"]),
+    }

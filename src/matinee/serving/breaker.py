@@ -1,0 +1,122 @@
+"""A circuit breaker for each store: one that fails, or is slow, is left alone for a while.
+
+So a broken store costs answers nothing, and gets room to recover (Nygard 2007, "Release It!").
+"""
+
+import logging
+import random
+import threading
+from collections.abc import Callable
+from enum import IntEnum
+from typing import TypeVar
+
+from matinee.core.clock import Clock
+from matinee.core.errors import StoreUnavailable
+from matinee.core.logging import get_logger
+
+FAILURES = 5
+"""Calls in a row that fail or are slow before the breaker opens."""
+SLOW_SECONDS = 0.025
+"""A call that takes longer is as bad as one that fails: a quarter of an answer's deadline."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
+"""Seconds that it stays open: doubled each time it opens again, and drawn from the upper half of that."""
+
+_log = get_logger(__name__)
+_Result = TypeVar("_Result")
+
+
+class State(IntEnum):
+    """Of a breaker; the number is what `/metrics` shows."""
+
+    CLOSED = 0
+    """Calls go through."""
+    HALF_OPEN = 1
+    """One call is let through; what comes of it decides."""
+    OPEN = 2
+    """Calls are refused."""
+
+
+class CircuitOpen(StoreUnavailable):
+    """The store was not asked: it failed too often of late."""
+
+
+class Breaker:
+    """Guards the calls to one store. Any thread may call.
+
+    Args:
+        name: of the store, for people.
+        clock: times calls and pauses.
+        rng: draws the pauses, so that the processes of a host do not come back all at once.
+    """
+
+    def __init__(self, name: str, clock: Clock, rng: random.Random | None = None) -> None:
+        self.name = name
+        self._clock = clock
+        self._rng = rng or random.Random()  # noqa: S311 - no secret
+        self._lock = threading.Lock()  # for changes of state; while all is well none is made
+        self._in_a_row = 0
+        self._pause = FIRST_PAUSE
+        self._open_until: float | None = None
+        self._trying = False
+        self.opened = 0
+        """How often it opened."""
+
+    @property
+    def state(self) -> State:
+        """Whether calls go through."""
+        if self._open_until is None:
+            return State.CLOSED
+        return State.OPEN if self._clock.monotonic() < self._open_until else State.HALF_OPEN
+
+    def call(self, body: Callable[[], _Result], *, slow_seconds: float = SLOW_SECONDS) -> _Result:
+        """What `body` returns or raises.
+
+        Args:
+            body: asks the store.
+            slow_seconds: how long that may take.
+
+        Raises:
+            CircuitOpen: it was not called.
+        """
+        if self._open_until is not None:
+            self._enter_half_open()
+        start = self._clock.monotonic()
+        try:
+            found = body()
+        except Exception as error:
+            self._failed(str(error))
+            raise
+        took = self._clock.monotonic() - start
+        if took > slow_seconds:
+            self._failed(f"it took {took * 1e3:.0f} ms")
+        elif self._in_a_row or self._open_until is not None:
+            self._succeeded()
+        return found
+
+    def _enter_half_open(self) -> None:
+        with self._lock:
+            if self._open_until is None:
+                return
+            if self._trying or self._clock.monotonic() < self._open_until:
+                raise CircuitOpen(f"{self.name} is left alone for a while: it failed too often")
+            self._trying = True
+
+    def _succeeded(self) -> None:
+        with self._lock:
+            was_open = self._open_until is not None
+            self._in_a_row, self._pause, self._open_until, self._trying = 0, FIRST_PAUSE, None, False
+        if was_open:
+            _log.info("breaker_closed", store=self.name)
+
+    def _failed(self, why: str) -> None:
+        with self._lock:
+            self._in_a_row += 1
+            again, self._trying = self._trying, False
+            if not again and (self._open_until is not None or self._in_a_row < FAILURES):
+                return  # not yet; or a call that began before it opened
+            pause = self._pause * self._rng.uniform(0.5, 1.0)
+            self._pause = min(2 * self._pause, LONGEST_PAUSE)
+            self._open_until = self._clock.monotonic() + pause
+            self.opened += 1
+        level = logging.INFO if again else logging.WARNING  # once: a store may be away for days
+        _log.log(level, "breaker_opened", store=self.name, error=why, seconds=round(pause, 3))

@@ -1,0 +1,125 @@
+import random
+from itertools import pairwise
+
+import pytest
+
+from matinee.core.clock import ManualClock
+from matinee.core.errors import StoreUnavailable
+from matinee.serving.breaker import FAILURES, LONGEST_PAUSE, SLOW_SECONDS, Breaker, CircuitOpen, State
+
+
+class Store:
+    """Fails, or takes its time, as it is told to."""
+
+    def __init__(self) -> None:
+        self.clock = ManualClock()
+        self.breaker = Breaker("store", self.clock, random.Random(1))
+        self.fails = False
+        self.seconds = 0.0
+        self.calls = 0
+
+    def ask(self) -> str:
+        return self.breaker.call(self._answer)
+
+    def ask_in_vain(self, times: int = 1) -> None:
+        for _ in range(times):
+            with pytest.raises(StoreUnavailable):
+                self.ask()
+
+    def _answer(self) -> str:
+        self.calls += 1
+        self.clock.sleep(self.seconds)
+        if self.fails:
+            raise StoreUnavailable("away")
+        return "here"
+
+
+@pytest.fixture
+def store() -> Store:
+    return Store()
+
+
+def test_it_opens_after_so_many_failures_in_a_row(store: Store):
+    store.fails = True
+    store.ask_in_vain(FAILURES - 1)
+    store.fails = False
+    assert store.ask() == "here"  # not in a row
+    store.fails = True
+    store.ask_in_vain(FAILURES)
+    assert (store.breaker.state, store.breaker.opened) == (State.OPEN, 1)
+    calls = store.calls
+    with pytest.raises(CircuitOpen, match="store"):
+        store.ask()
+    assert store.calls == calls
+
+
+def test_a_slow_call_counts_like_one_that_fails_and_its_answer_is_used(store: Store):
+    store.seconds = 1.01 * SLOW_SECONDS
+    assert [store.ask() for _ in range(FAILURES)] == ["here"] * FAILURES
+    assert store.breaker.state is State.OPEN
+
+
+def test_one_call_is_let_through_when_the_pause_is_over_and_decides(store: Store):
+    store.fails = True
+    store.ask_in_vain(FAILURES)
+    store.clock.sleep(LONGEST_PAUSE)
+    assert store.breaker.state is State.HALF_OPEN
+    calls = store.calls
+
+    def meanwhile() -> str:
+        with pytest.raises(CircuitOpen):
+            store.ask()  # somebody else, while the one call is under way
+        return "here"
+
+    assert store.breaker.call(meanwhile) == "here"
+    assert (store.breaker.state, store.calls) == (State.CLOSED, calls)
+    store.ask_in_vain()
+    assert store.breaker.state is State.CLOSED  # it counts from nothing again
+
+
+def test_pauses_grow_up_to_a_limit_and_are_never_the_same(store: Store):
+    store.fails = True
+    store.ask_in_vain(FAILURES)
+    opened_at = [store.clock.monotonic()]
+    while len(opened_at) < 12:
+        store.clock.sleep(0.001)
+        if store.breaker.state is State.HALF_OPEN:
+            store.ask_in_vain()
+            opened_at.append(store.clock.monotonic())
+    pauses = [b - a for a, b in pairwise(opened_at)]
+    most = [min(0.1 * 2**number, LONGEST_PAUSE) for number in range(len(pauses))]
+    assert all(bound / 2 <= pause <= bound + 0.0011 for pause, bound in zip(pauses, most, strict=True))
+    assert len(set(pauses)) == len(pauses)
+
+
+def test_after_it_closed_the_pauses_are_short_again(store: Store):
+    store.fails = True
+    store.ask_in_vain(FAILURES)
+    for _ in range(5):
+        store.clock.sleep(LONGEST_PAUSE)
+        store.ask_in_vain()
+    store.fails = False
+    store.clock.sleep(LONGEST_PAUSE)
+    assert store.ask() == "here"
+    store.fails = True
+    store.ask_in_vain(FAILURES)
+    store.clock.sleep(0.1)
+    assert store.breaker.state is State.HALF_OPEN
+
+
+def test_a_failure_from_before_it_opened_does_not_prolong_the_pause(store: Store):
+    def late() -> str:
+        store.fails = True
+        store.ask_in_vain(FAILURES)
+        raise StoreUnavailable("begun when all was well")
+
+    with pytest.raises(StoreUnavailable, match="begun"):
+        store.breaker.call(late)
+    assert store.breaker.opened == 1
+
+
+def test_what_is_expected_to_take_long_may_be_given_more_time(store: Store):
+    store.seconds = 3.0
+    for _ in range(2 * FAILURES):
+        assert store.breaker.call(store._answer, slow_seconds=5.0) == "here"
+    assert store.breaker.state is State.CLOSED

@@ -1,0 +1,345 @@
+"""The process that writes telemetry: real processes, real SQLite, and what happens when either fails."""
+
+import contextlib
+import io
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from test_telemetry import CLOCK, Faulty, eventually, ids, served
+
+from matinee.core.errors import ConfigurationError, InvalidInput, OutOfRoom, StoreUnavailable
+from matinee.log.base import EventLog
+from matinee.log.sqlite import SqliteLog
+from matinee.serving import writer_process
+from matinee.serving.telemetry import BATCH, Counts, Telemetry
+from matinee.serving.telemetry_writer import HEADER_BYTES, Outcome, ReopenedLog, write
+from matinee.serving.writer_process import WriterProcess
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "log.sqlite"
+    SqliteLog(path, CLOCK).close()
+    return path
+
+
+def started(path: Path, capacity: int = 10 * BATCH) -> Telemetry:
+    sink = WriterProcess(f"sqlite:///{path}")
+    telemetry = Telemetry(sink, CLOCK, capacity=capacity, seconds=0.01, producer="test")
+    telemetry.start()
+    return telemetry
+
+
+def offer(telemetry: Telemetry, numbers: range) -> None:
+    for number in numbers:
+        telemetry.offer(served(number))
+        counts = telemetry.counts()
+        assert counts.offered == counts.written + counts.dropped + counts.waiting == number + 1
+
+
+def written(path: Path) -> list[int]:
+    with SqliteLog(path, CLOCK) as log:
+        return ids(Faulty(log))
+
+
+def running(telemetry: Telemetry) -> int:
+    """The writer's pid, when there is one."""
+    assert isinstance(telemetry.sink, WriterProcess)
+    eventually(lambda: telemetry.sink.pid is not None)
+    assert telemetry.sink.pid is not None
+    return telemetry.sink.pid
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return True
+    return state == "Z"
+
+
+@contextlib.contextmanager
+def stalled(path: Path):
+    """Nobody else can write to the log in this block."""
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as holder:
+        holder.execute("BEGIN IMMEDIATE")
+        yield
+        holder.execute("ROLLBACK")
+
+
+def test_everything_offered_is_written_once_in_order_and_the_process_ends(path: Path):
+    telemetry = started(path)
+    offer(telemetry, range(3 * BATCH + 7))
+    pid = running(telemetry)
+    assert telemetry.stop(20) == Counts(3 * BATCH + 7, 3 * BATCH + 7, 0, 0)
+    assert written(path) == list(range(3 * BATCH + 7))
+    assert is_gone(pid)
+
+
+def test_a_stalled_log_delays_no_offer_and_what_did_not_fit_is_counted(path: Path):
+    with stalled(path):
+        telemetry = started(path, capacity=100)
+        offer(telemetry, range(250))
+        assert telemetry.counts() == Counts(offered=250, written=0, dropped=150, waiting=100)
+    assert telemetry.stop(20) == Counts(offered=250, written=100, dropped=150, waiting=0)
+    assert written(path) == list(range(100))
+
+
+def scheduling(pid: int) -> int:
+    return os.sched_getscheduler(pid)
+
+
+def test_writing_hurries_from_half_of_the_queue_on_until_it_has_caught_up(path: Path):
+    hurried: list[tuple[int, bool]] = []
+
+    class Watched(WriterProcess):
+        def append(self, values, *, hurry=False):
+            super().append(values, hurry=hurry)
+            hurried.append((len(values), hurry))
+
+    sink = Watched(f"sqlite:///{path}")
+    telemetry = Telemetry(sink, CLOCK, capacity=4 * BATCH, seconds=0.01, producer="test")
+    for number in range(4 * BATCH):  # before it starts, so that all of them wait
+        telemetry.offer(served(number))
+    telemetry.start()
+    eventually(lambda: telemetry.counts().waiting == 0)
+    telemetry.offer(served(4 * BATCH))
+    assert telemetry.stop(20) == Counts(4 * BATCH + 1, 4 * BATCH + 1, 0, 0)
+    assert hurried == [(BATCH, True), (BATCH, True), (BATCH, True), (BATCH, False), (1, False)]
+    assert written(path) == list(range(4 * BATCH + 1))
+
+
+def test_a_writer_that_is_to_hurry_is_like_any_other_process(path: Path):
+    sink = WriterProcess(f"sqlite:///{path}")
+    seen = []
+    for hurry in (False, True, True, False):
+        sink.append([b"x"], hurry=hurry)
+        assert sink.pid is not None
+        seen.append((sink.pid, scheduling(sink.pid)))
+    sink.close()
+    assert [policy for _, policy in seen] == [os.SCHED_IDLE, os.SCHED_OTHER, os.SCHED_OTHER, os.SCHED_IDLE]
+    assert len({pid for pid, _ in seen}) == 3
+
+
+def test_a_writer_that_is_killed_is_started_again_and_nothing_is_lost(path: Path):
+    with stalled(path):  # so that what it was given cannot have been acknowledged
+        telemetry = started(path)
+        offer(telemetry, range(20))
+        first = running(telemetry)
+        os.kill(first, signal.SIGKILL)
+        eventually(lambda: telemetry.sink.pid not in {None, first})
+        assert telemetry.counts() == Counts(offered=20, written=0, dropped=0, waiting=20)
+    eventually(lambda: telemetry.counts().written == 20)
+    assert telemetry.stop(20) == Counts(20, 20, 0, 0)
+    assert written(path) == list(range(20))
+
+
+def test_what_was_durable_before_its_acknowledgement_was_lost_is_written_again_under_the_same_id(path: Path):
+    class DiesAfterAppending(WriterProcess):
+        def append(self, values, **options):
+            super().append(values, **options)
+            if len(values) == 5:
+                raise StoreUnavailable("the acknowledgement was lost")
+
+    telemetry = Telemetry(DiesAfterAppending(f"sqlite:///{path}"), CLOCK, capacity=9, seconds=0.01, producer="test")
+    for number in range(5):
+        telemetry.offer(served(number))
+    telemetry.start()
+    eventually(lambda: len(written(path)) >= 5)
+    telemetry.offer(served(5))
+    assert telemetry.stop(20) == Counts(6, 6, 0, 0)
+    assert set(written(path)) == set(range(6))
+    assert len(written(path)) > 6
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_writer_that_is_told_to_end_goes_on_until_its_server_does(path: Path, number: signal.Signals):
+    telemetry = started(path)
+    offer(telemetry, range(1))
+    eventually(lambda: telemetry.counts().written == 1)
+    pid = running(telemetry)
+    os.kill(pid, number)
+    telemetry.offer(served(1))
+    eventually(lambda: telemetry.counts().written == 2)
+    assert running(telemetry) == pid
+    telemetry.stop(20)
+    assert is_gone(pid)
+
+
+def test_a_writer_that_hangs_is_given_up_at_the_end_and_the_counts_stay_exact(path: Path):
+    telemetry = started(path)
+    offer(telemetry, range(1))
+    eventually(lambda: telemetry.counts().written == 1)
+    pid = running(telemetry)
+    os.kill(pid, signal.SIGSTOP)
+    for number in range(1, 30):
+        telemetry.offer(served(number))
+    assert telemetry.stop(0.2) == Counts(offered=30, written=1, dropped=29, waiting=0)
+    assert is_gone(pid)
+
+
+def test_a_writer_that_does_not_answer_is_replaced(path: Path, monkeypatch: pytest.MonkeyPatch):
+    telemetry = started(path)
+    offer(telemetry, range(1))
+    eventually(lambda: telemetry.counts().written == 1)
+    first = running(telemetry)
+    telemetry.sink._socket.settimeout(0.2)
+    os.kill(first, signal.SIGSTOP)
+    telemetry.offer(served(1))
+    eventually(lambda: telemetry.counts().written == 2)
+    assert running(telemetry) != first
+    assert is_gone(first)
+    assert telemetry.stop(20) == Counts(2, 2, 0, 0)
+
+
+def test_a_writer_does_not_outlive_a_server_that_is_killed(path: Path):
+    program = (
+        "import sys, time\n"
+        "from matinee.serving.writer_process import WriterProcess\n"
+        f"sink = WriterProcess('sqlite:///{path}')\n"
+        "sink.append([b'x'])\n"
+        "print(sink.pid, file=sys.stderr, flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True) as server:
+        assert server.stderr is not None
+        pid = int(server.stderr.readline())
+        assert not is_gone(pid)
+        server.kill()
+    eventually(lambda: is_gone(pid))
+
+
+def test_a_full_disk_loses_nothing_that_fits_into_the_queue(tmp_path: Path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", disk], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"a small disk cannot be mounted: {mounted.stderr.decode().strip()}")
+    try:
+        path = disk / "log.sqlite"
+        SqliteLog(path, CLOCK).close()
+        filler = disk / "filler"
+        with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+            while file.write(bytes(1 << 12)):
+                pass
+        sink = WriterProcess(f"sqlite:///{path}")
+        with pytest.raises(OutOfRoom):
+            sink.append([bytes(1 << 16)])
+        sink.close()
+        telemetry = started(path, capacity=200)
+        offer(telemetry, range(250))
+        eventually(lambda: telemetry.counts().dropped == 50)
+        assert telemetry.counts() == Counts(offered=250, written=0, dropped=50, waiting=200)
+        filler.unlink()
+        eventually(lambda: telemetry.counts().written == 200)
+        assert telemetry.stop(20) == Counts(offered=250, written=200, dropped=50, waiting=0)
+        assert written(path) == list(range(200))
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+def test_a_log_without_a_known_url_is_told_as_what_it_is_and_counted_as_lost():
+    sink = WriterProcess("carrier-pigeon://coop")
+    with pytest.raises(ConfigurationError, match="carrier-pigeon") as told:
+        sink.append([b"x"])
+    assert "sqlite:///PATH" in told.value.remedy
+    sink.close()
+    telemetry = Telemetry(sink, CLOCK, capacity=9, seconds=0.01, producer="test")
+    telemetry.start()
+    telemetry.offer(served(0))
+    eventually(lambda: telemetry.counts().dropped == 1)
+    assert telemetry.stop(20) == Counts(1, 0, 1, 0)
+
+
+def test_a_writer_that_cannot_start_is_a_store_that_is_away(path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(writer_process.sys, "executable", str(path.parent / "no-python"))
+    sink = WriterProcess(f"sqlite:///{path}")
+    with pytest.raises(StoreUnavailable, match="no-python"):
+        sink.append([b"x"])
+    monkeypatch.undo()
+    sink.append([b"x"])
+    sink.close()
+
+
+class Memory:
+    """A sink that keeps what it is given, and refuses empty frames."""
+
+    def __init__(self) -> None:
+        self.frames: list[list[bytes]] = []
+
+    def append(self, values: list[bytes], *, hurry: bool = False) -> None:
+        if not values:
+            raise InvalidInput("empty", remedy="give one")
+        self.frames.append(values)
+
+    def abort(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def framed(document: bytes) -> bytes:
+    return len(document).to_bytes(HEADER_BYTES, "little") + document
+
+
+@given(st.lists(st.lists(st.binary(max_size=50), max_size=5), max_size=5), st.data())
+def test_each_whole_frame_is_answered_and_a_torn_one_is_not_written(frames: list[list[bytes]], data: st.DataObject):
+    encoded = [framed(msgspec.msgpack.encode(frame)) for frame in frames]
+    last = framed(msgspec.msgpack.encode([b"the last"]))
+    torn = last[: data.draw(st.integers(0, len(last) - 1))]
+    sink, answers = Memory(), io.BytesIO()
+    write(io.BytesIO(b"".join(encoded) + torn), answers, sink)
+    assert sink.frames == [frame for frame in frames if frame]
+    expected = [Outcome() if frame else Outcome("InvalidInput", "empty", "give one") for frame in frames]
+    assert answers.getvalue() == b"".join(framed(msgspec.msgpack.encode(outcome)) for outcome in expected)
+
+
+def test_an_error_that_nobody_foresaw_does_not_end_the_writer():
+    class Broken(Memory):
+        def append(self, values: list[bytes], *, hurry: bool = False) -> None:
+            raise ZeroDivisionError("who would have thought")
+
+    answers = io.BytesIO()
+    write(io.BytesIO(2 * framed(msgspec.msgpack.encode([b"x"]))), answers, Broken())
+    (size,) = answers.getvalue()[:1]
+    outcome = msgspec.msgpack.decode(answers.getvalue()[HEADER_BYTES : HEADER_BYTES + size], type=Outcome)
+    assert (outcome.error, "who would have thought" in outcome.message) == ("FatalError", True)
+    assert len(answers.getvalue()) == 2 * (HEADER_BYTES + size)
+
+
+def test_a_log_is_opened_when_needed_and_again_after_it_failed(path: Path):
+    opened: list[EventLog] = []
+
+    def open_log() -> EventLog:
+        opened.append(SqliteLog(path, CLOCK))
+        return opened[-1]
+
+    sink = ReopenedLog(open_log)
+    assert not opened
+    sink.append([b"a"])
+    sink.append([b"b"])
+    with pytest.raises(InvalidInput):
+        sink.append([])
+    sink.append([b"c"])
+    sink.close()
+    sink.close()
+    assert len(opened) == 2
+
+
+def test_the_writer_is_small():
+    program = (
+        "import sys, matinee.serving.telemetry_writer\n"
+        "heavy = ('numpy', 'fastapi', 'starlette', 'granian', 'pydantic', 'structlog', 'asyncio', 'lmdb')\n"
+        "sys.exit(', '.join(name for name in heavy if name in sys.modules) or 0)"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert (ran.returncode, ran.stderr) == (0, "")
