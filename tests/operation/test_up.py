@@ -1,0 +1,254 @@
+"""`matinee up` as people run it: real servers, real Supervisor, real HAProxy, and what is done to them."""
+
+import itertools
+import json
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import closing
+
+import httpx
+import polars as pl
+import psutil
+import pytest
+from operation_samples import end, environment_of, gone, load, until, up
+
+from matinee.core.clock import SystemClock
+from matinee.lake.lake import Lake
+from matinee.operation.layout import free_ports
+from matinee.operation.tied import PARENT
+from matinee.release.plan import publish
+from matinee.serving.key_file import Scope, create_key
+
+REQUESTS = 100_000
+
+
+def refused(home, *words, **settings):
+    done = subprocess.run(
+        [sys.executable, "-m", "matinee", "up", *words, "--json"],
+        env=environment_of(home, **settings), cwd=home.path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode != 0
+    return json.loads(done.stdout)
+
+
+def test_a_killed_and_a_stopped_server_cost_no_answer(home, released):
+    with up(home) as running:
+        before = running.processes()
+        told = running.verb("status")
+        assert {process["name"]: process["state"] for process in told["processes"]} == dict.fromkeys(
+            before, "RUNNING"
+        )
+        assert [(server["name"], server["status"]) for server in told["servers"]] == [
+            ("server1", "UP"),
+            ("server2", "UP"),
+        ]
+        # Metrics are for this machine, and who comes through the balancer is not taken for it.
+        assert httpx.get(f"http://{running.entries()['server1'].address}/metrics").status_code == 200
+        assert httpx.get(f"{running.url}/metrics").status_code == 401
+        with load("127.0.0.1", running.port, pause=0.002) as result:
+            os.kill(before["server1"].pid, signal.SIGKILL)
+            until(lambda: running.entries()["server1"].status == "DOWN", "the balancer misses server1")
+            until(lambda: running.entries()["server1"].is_up, "the balancer took server1 back")
+            os.kill(before["server2"].pid, signal.SIGSTOP)
+            until(
+                lambda: running.entries()["server2"].status == "DOWN",
+                "the balancer noticed that server2 stands still",
+            )
+            os.kill(before["server2"].pid, signal.SIGCONT)
+            until(lambda: running.entries()["server2"].is_up, "the balancer took server2 back")
+            counted = result()
+        assert running.processes()["server1"].pid != before["server1"].pid
+        os.kill(before["haproxy"].pid, signal.SIGKILL)
+        told = until(lambda: running.verb("status")["servers"], "the balancer is back as well")
+        assert [server["name"] for server in told] == ["server1", "server2"]
+    logging.getLogger(__name__).info("%s", counted)
+    assert (counted["errors"], set(counted["statuses"])) == ({}, {"200"})
+    assert counted["good"] > 200
+
+
+@pytest.mark.timeout(900)
+def test_a_rolling_restart_and_bundle_swaps_fail_no_request_of_a_hundred_thousand(home, released):
+    swaps = 0
+    with up(home) as running:
+        before = running.processes()
+        with load("127.0.0.1", running.port, at_least=REQUESTS, connections=16) as result:
+            assert running.verb("restart") == {"restarted": ["server1", "server2"]}
+            done = time.monotonic() + 5
+            while time.monotonic() < done:
+                swaps += 1
+                publish(home.data, released[swaps % 2], clock=SystemClock())
+                time.sleep(0.5)
+            counted = result()
+        logging.getLogger(__name__).info("%s", counted)
+        after = running.processes()
+        metrics = httpx.get(f"http://{running.entries()['server1'].address}/metrics").text
+    assert {name for name in before if before[name].pid != after[name].pid} == {"server1", "server2"}
+    assert (counted["errors"], set(counted["statuses"])) == ({}, {"200"})
+    assert counted["good"] >= REQUESTS
+    swapped = next(line for line in metrics.splitlines() if line.startswith("matinee_release_swaps_total"))
+    assert float(swapped.split()[1]) > 3
+
+
+class Posting(threading.Thread):
+    """Posts one event after another, each of a user of its own, and keeps who was acknowledged."""
+
+    def __init__(self, url, token, name, done):
+        super().__init__()
+        self.client = httpx.Client(base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=30)
+        self.name, self.done = name, done
+        self.acknowledged = []
+        self.other = []
+
+    def run(self):
+        with self.client:
+            for number in itertools.count():
+                if self.done.wait(0.02):
+                    return
+                user = f"{self.name}-{number}"
+                answer = self.post(user)
+                while answer.status_code == 503:  # the log was busy: the same again, as the API says
+                    self.done.wait(0.2)
+                    answer = self.post(user)
+                if answer.status_code == 202:
+                    self.acknowledged.append(user)
+                else:
+                    self.other.append(answer.text)
+
+    def post(self, user):
+        event = {"kind": "rating", "user": user, "item": "a+1", "rating": 5}
+        return self.client.post("/v1/events", json=event, headers={"Idempotency-Key": user})
+
+
+def test_a_killed_server_costs_no_acknowledged_event(home, released):
+    _, token = create_key(home, "test", Scope.WRITE, clock=SystemClock())
+    done = threading.Event()
+    with up(home) as running:
+        posting = [Posting(running.url, token, f"poster{number}", done) for number in range(4)]
+        for thread in posting:
+            thread.start()
+        try:
+            for name in ("server1", "server2"):
+                soon = 20 + sum(len(thread.acknowledged) for thread in posting)
+                until(lambda soon=soon: sum(len(thread.acknowledged) for thread in posting) > soon, "some are in")
+                os.kill(running.processes()[name].pid, signal.SIGKILL)
+                until(lambda name=name: running.entries()[name].status == "DOWN", f"{name} is missed")
+                until(lambda name=name: running.entries()[name].is_up, f"{name} is back")
+        finally:
+            done.set()
+            for thread in posting:
+                thread.join()
+    acknowledged = [user for thread in posting for user in thread.acknowledged]
+    logging.getLogger(__name__).info("%d events acknowledged", len(acknowledged))
+    assert [told for thread in posting for told in thread.other] == []
+    lake = Lake(str(home.data / "lake"), SystemClock())
+    stored = lake.read("events").filter(pl.col("user").str.starts_with("poster")).collect()["user"].to_list()
+    assert sorted(stored) == sorted(acknowledged)  # each once, though some were sent twice
+
+
+def test_it_ends_in_order_and_nothing_stays(home, released):
+    with up(home) as running:
+        pids = running.pids()
+        assert len(pids) == 5
+        running.process.send_signal(signal.SIGTERM)
+        assert running.process.wait(100) == 0
+        assert gone(pids)
+    log = (home.logs / "supervisord.log").read_text()
+    ended = [line.split("stopped: ")[1].split()[0] for line in log.splitlines() if "stopped: " in line]
+    assert (ended[0], set(ended[1:3]), ended[3]) == ("haproxy", {"server1", "server2"}, "ingest")
+    assert "killing" not in log  # each ended by itself
+
+
+@pytest.mark.parametrize("stopped", [False, True], ids=["all well", "a server stands still"])
+def test_killed_it_leaves_nothing_running(home, released, stopped):
+    with up(home, MATINEE_SERVING__DEADLINE_MS="100") as running:
+        pids = running.pids()
+        if stopped:
+            os.kill(running.processes()["server1"].pid, signal.SIGSTOP)
+        running.process.kill()
+        running.process.wait()
+        until(lambda: gone(pids), "everything ended", seconds=120)
+
+
+def test_when_the_supervisor_is_killed_all_ends_and_it_says_so(home, released):
+    with up(home) as running:
+        supervisor, *children = running.pids()
+        os.kill(supervisor, signal.SIGKILL)
+        assert running.process.wait(100) == 75
+        until(lambda: gone(children), "everything ended", seconds=120)
+
+
+def test_a_program_whose_parent_ended_meanwhile_does_not_begin(folder):
+    words = [sys.executable, "-m", "matinee.operation.tied", "touch", str(folder / "begun")]
+    subprocess.run(words, check=True, env=os.environ | {PARENT: "999999999"})
+    assert not (folder / "begun").exists()
+    subprocess.run(words, check=True, env=os.environ | {PARENT: str(os.getpid())})
+    assert (folder / "begun").exists()
+
+
+def test_before_a_release_it_says_that_nothing_can_answer_and_then_answers(home):
+    from serving.serving_samples import make_bundle
+
+    environment = environment_of(home)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "matinee", "up", "--replicas", "1", "--json"],
+        env=environment, cwd=home.path, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    with closing(process.stdout):
+        try:
+            url = json.loads(process.stdout.readline())["url"]
+            until(
+                lambda: httpx.get(f"{url}/recommend/u001").headers.get("retry-after"), "it says when to come back"
+            )
+            publish(home.data, make_bundle(home), clock=SystemClock())
+            until(lambda: httpx.get(f"{url}/recommend/u001").status_code == 200, "it answers")
+            assert len(psutil.Process(process.pid).children(recursive=True)) == 4
+        finally:
+            end(process)
+
+
+def test_only_one_is_up_in_a_home_and_only_where_ports_are_free(home, released):
+    with up(home):
+        assert refused(home)["kind"] == "Locked"
+    port = free_ports(1)[0]
+    with closing(socket.socket()) as taken:
+        taken.bind(("127.0.0.1", port))
+        taken.listen()
+        told = refused(home, "--port", str(port))
+        assert (told["kind"], str(port) in told["error"]) == ("ConfigurationError", True)
+        assert "up.port" in told["remedy"]
+        assert "up.server_port" in refused(home, MATINEE_UP__SERVER_PORT=str(port - 1))["remedy"]
+
+
+def test_where_nothing_is_up_status_and_restart_say_so(home):
+    for verb in ("status", "restart"):
+        told = refused(home, verb)
+        assert told["kind"] == "StoreUnavailable"
+        assert "matinee up" in told["remedy"]
+
+
+def test_options_before_a_verb_are_refused(home):
+    done = subprocess.run(
+        [sys.executable, "-m", "matinee", "up", "--replicas", "3", "status"],
+        env=environment_of(home), cwd=home.path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "--replicas" in done.stderr
+
+
+def test_the_files_can_be_seen_before_they_are_used(home):
+    done = subprocess.run(
+        [sys.executable, "-m", "matinee", "up", "config", "--replicas", "3", "--json"],
+        env=environment_of(home), cwd=home.path, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    shown = json.loads(done.stdout)
+    assert set(shown) == {"haproxy.cfg", "supervisord.conf"}
+    assert [line.split()[1] for line in shown["haproxy.cfg"].splitlines() if line.startswith("    server ")] == [
+        "server1", "server2", "server3",
+    ]  # fmt: skip
+    assert not (home.run / "haproxy.cfg").exists()
