@@ -48,6 +48,8 @@ bench: $(VENV)/.developer  ## The benchmarks (DATA=folder with the real data set
 	$(BIN)/python benchmarks/surprise_table.py --dataset movielens-1m --path $(DATA)/ml-1m --models svd
 	$(BIN)/python benchmarks/serving.py
 	$(BIN)/python benchmarks/scale.py --largest 1
+	$(BIN)/python benchmarks/bundle.py --users 10000
+	$(BIN)/python benchmarks/reranking.py --data movielens-100k=$(DATA)/ml-100k
 
 docs: $(VENV)/.developer  ## Check that the commands and figures in the documentation are true
 	$(BIN)/python -m pytest tests/cli

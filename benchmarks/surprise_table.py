@@ -4,10 +4,10 @@
 
 The ratings are dealt into 5 random folds; each fold is held out in turn and both libraries learn the rest with
 their defaults, one after the other. Each fit has a process of its own, and all have the same cores: all there are,
-unless `--threads` says otherwise. scikit-surprise's models use one of them. Compilation, reading and the making of each library's own form of the data are not
-timed; predicting is, with `algo.test(testset)` as scikit-surprise's users do it. Peak memory is the process's, with
-the interpreter, the imports and the data. Fold k is learnt with seed k by both, which draw differently from it:
-hence the range of the errors over the folds.
+unless `--threads` says otherwise. scikit-surprise's models use one of them. Compilation, reading and the making of
+each library's own form of the data are not timed; predicting is, with `algo.test(testset)` as scikit-surprise's
+users do it. Peak memory is the process's, with the interpreter, the imports and the data. Fold k is learnt with
+seed k by both, which draw differently from it: hence the range of the errors over the folds.
 
 Times are medians over the folds, errors means, peak memory the greatest. `ratio` is the median of theirs / ours
 within a fold, of fit and test together; `processor_ratio` the same by the processor's time, which other programs on
@@ -274,7 +274,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--folds", type=int, default=N_FOLDS, choices=range(1, N_FOLDS + 1), help="run so many of the 5"
     )
-    parser.add_argument("--threads", type=int, default=_cores(), help="cores that each process may use; all there are")
+    parser.add_argument(
+        "--threads", type=int, default=_cores(), help="cores that each process may use; all there are"
+    )
     parser.add_argument("--json", action="store_true", help="a list of objects, one a model")
     parser.add_argument("--worker", nargs="+", help=argparse.SUPPRESS)
     return parser.parse_args()

@@ -10,7 +10,9 @@ from tests_root import ROOT
 
 VERBS = ["demo", "import", "ingest", "train", "tune", "compare", "serve", "recommend", "trace", "read", "settings",
          "version", "history rebuild", "history show", "lake status", "lake maintain", "release list",
-         "release publish", "release rollback"]  # fmt: skip
+         "release publish", "release rollback", "rules show", "rules check", "rules block", "rules unblock",
+         "keys create", "keys list", "keys rotate", "keys revoke",
+         "up", "up status", "up restart", "up config", "up pair"]  # fmt: skip
 
 
 @pytest.mark.parametrize("verb", VERBS)

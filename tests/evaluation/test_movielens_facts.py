@@ -87,5 +87,6 @@ def test_five_folds_of_movielens_100k_agree_with_the_published_figures(
     """The table in scikit-surprise's README, made with other random folds."""
     whole = read(real_data / "ml-100k" / "u.data.gz", columns=4)
     found = summarise(cross_validate(lambda: make(name), whole, folds=5, clock=SystemClock(), ranking=False))
-    assert found["rmse"].mean == pytest.approx(rmse_published, abs=0.003)
+    # SVD's mean moves from 0.934 to 0.938 with the seed alone.
+    assert found["rmse"].mean == pytest.approx(rmse_published, abs=0.005)
     assert found["mae"].mean == pytest.approx(mae_published, abs=0.003)

@@ -203,6 +203,18 @@ def test_noise_is_corrupt_to_readers_and_set_aside_by_the_writer(path):
     assert (path / "data.set-aside").read_bytes().startswith(b"noise")
 
 
+def test_a_file_cut_short_is_corrupt_to_readers_and_set_aside_by_the_writer(path):
+    with LmdbHistory(path, map_bytes=SMALL_MAP) as store:
+        store.apply(SOURCE, Actions([0], ["u"], ["a+1"], [1], [None], [5.0]), end=1)
+    with (path / "data.mdb").open("r+b") as file:
+        file.truncate(8_192)  # with its two first pages it still opens; touching another would end the process
+    with pytest.raises(Corrupt, match="shorter"):
+        LmdbHistory(path, read_only=True)
+    with LmdbHistory(path, map_bytes=SMALL_MAP) as store:
+        assert store.get("u") is None
+    assert (path / "data.set-aside").stat().st_size == 8_192
+
+
 def test_a_reader_follows_a_store_that_was_made_again(path, tmp_path):
     with LmdbHistory(path) as history:
         history.apply(SOURCE, watched(["1"], 0), end=1)

@@ -121,7 +121,7 @@ class Network:
         check, file = self.folder / "check-balancer", self.folder / f"{name}.conf"
         check.write_text(check_script(self.balancer.stats_port))
         check.chmod(0o755)
-        file.write_text(keepalived(self.pair, ADDRESSES[name], check=check, user="nobody"))
+        file.write_text(keepalived(self.pair, ADDRESSES[name], check=check))
         pids = [f"--{kind}={self.folder / f'{name}.{kind}'}" for kind in ("pid", "vrrp_pid")]
         words = ["--dont-fork", "--vrrp", "--log-console", "--log-detail", f"--use-file={file}", *pids]
         self._start(f"keepalived-{name}", name, ["keepalived", *words])

@@ -24,7 +24,7 @@ PID = 4_000_000_000
 def trace(store: str, data: Path, code: str = "/x/matinee/history/lmdb.py") -> str:
     status = data.stat()
     return (
-        f"opened {store} {status.st_dev} {status.st_ino}\nFatal Python error: Bus error\n\n"
+        f"opened {store} {status.st_dev} {status.st_ino} {data}\nFatal Python error: Bus error\n\n"
         f'Current thread 0x1 (most recent call first):\n  File "{code}", line 1 in body\n'
     )
 
@@ -59,7 +59,7 @@ def test_a_store_that_ended_a_process_is_not_admitted_until_it_is_another_file(t
     assert list((tmp_path / FOLDER).glob("*.txt")) == []
 
 
-@pytest.mark.parametrize("text", ["", "opened history 1 2\n", "Fatal Python error: Aborted\n", "noise \udcff"])
+@pytest.mark.parametrize("text", ["", "opened history 1 2 /x\n", "Fatal Python error: Aborted\n", "noise \udcff"])
 def test_a_process_that_was_merely_killed_accuses_nobody(tmp_path: Path, data: Path, text: str):
     (tmp_path / FOLDER / f"{PID}.txt").write_bytes(text.encode("utf-8", "surrogateescape"))
     started(tmp_path).admit("history", data)
@@ -68,6 +68,25 @@ def test_a_process_that_was_merely_killed_accuses_nobody(tmp_path: Path, data: P
 def test_a_crash_elsewhere_accuses_no_store(tmp_path: Path, data: Path):
     (tmp_path / FOLDER / f"{PID}.txt").write_text(trace("history", data, "/x/numpy/linalg.py"))
     started(tmp_path).admit("history", data)
+
+
+def test_a_store_that_was_made_again_is_admitted_though_it_was_given_the_same_inode(tmp_path: Path, data: Path):
+    (tmp_path / FOLDER / f"{PID}.txt").write_text(trace("history", data))
+    crashes = started(tmp_path)
+    with pytest.raises(Corrupt):
+        crashes.admit("history", data)
+    data.write_bytes(b"another store")
+    crashes.admit("history", data)
+
+
+def test_two_that_start_at_once_look_at_a_trace_without_getting_in_each_others_way(tmp_path: Path, data: Path):
+    path = tmp_path / FOLDER / f"{PID}.txt"
+    path.write_text(trace("history", data))
+    one, other = Crashes(tmp_path, CODE), Crashes(tmp_path, CODE)
+    one._look_at(path)
+    other._look_at(path)  # found before, and gone by now
+    with pytest.raises(Corrupt):
+        other.admit("history", data)
 
 
 def metric(url: str, name: str) -> float:

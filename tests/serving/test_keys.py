@@ -408,3 +408,15 @@ def test_people_get_the_key_alone_on_standard_output(tmp_path):
         run(tmp_path / "home", "create", "web")
     with pytest.raises(InvalidInput, match="--days"):
         run(tmp_path / "home", "create", "old", "--days", "1e300")
+
+
+def test_a_file_that_could_not_be_read_once_is_read_the_next_time(home, clock, guard, monkeypatch):
+    key, token = create_key(home, "shop", Scope.READ, clock=clock)
+    guard.look()
+    revoke_key(home, key.id, clock=clock)
+    with monkeypatch.context() as patch:
+        patch.setattr("matinee.serving.keys.read_keys", lambda _: (_ for _ in ()).throw(OSError("too many files")))
+        guard.look()
+    assert status(guard.check(bearer(token), Scope.READ)) == 200
+    guard.look()
+    assert status(guard.check(bearer(token), Scope.READ)) == 401

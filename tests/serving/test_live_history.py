@@ -106,6 +106,35 @@ def test_a_store_that_became_slow_is_left_alone_for_a_while(home: Home, history:
     live.close()
 
 
+def test_a_store_that_opens_at_once_and_answers_late_is_back_only_when_it_is_quick_again(
+    home: Home, history: LmdbHistory
+):
+    act(history, "u", ["a+1"], position=0)
+    history.close()
+    clock = ManualClock()
+    seconds = 2 * SLOW_SECONDS
+
+    class Slow(LmdbHistory):
+        def glance(self, user):
+            clock.sleep(seconds)
+            return super().glance(user)
+
+    live = LiveHistory(lambda: Slow(home.data / "history", read_only=True), clock)
+    live.tend()
+    for _ in range(FAILURES):
+        live.glance("u")
+    for _ in range(100):
+        clock.sleep(0.1)
+        live.tend()
+        assert not live.is_open
+    assert live.breaker.opened < 12  # the pauses grew
+    seconds = 0.0
+    clock.sleep(LONGEST_PAUSE)
+    live.tend()
+    assert live.is_open
+    live.close()
+
+
 def test_one_corrupt_record_does_not_take_the_store_from_the_others(home: Home, history: LmdbHistory):
     from test_serving_answer import spoil
 

@@ -1,7 +1,7 @@
 """Opening a bundle: verified once per host, mapped into memory once for all processes."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -34,7 +34,8 @@ class Bundle:
         self.version = manifest.version
         self.items: tuple[str, ...] = tuple((path / ITEMS).read_text(encoding="ascii").split("\n")[:-1])
         """Item ids by index."""
-        self._item_index = {item: index for index, item in enumerate(self.items)}
+        self.item_index: Callable[[str], int | None] = {item: index for index, item in enumerate(self.items)}.get
+        """The index of an item id, or nothing where the bundle does not know it."""
         self.item_minutes: NDArray[np.float32] = _map(path / ITEM_MINUTES)
         """float32, shape (n_items,)."""
         self._popular: NDArray[np.int32] = _map(path / POPULAR)
@@ -44,10 +45,6 @@ class Bundle:
         """What is known of the items; nothing where the bundle is of format 1."""
         self._ends = manifest.ends()
         self._users = Users(path / USERS, manifest.index_type, manifest.format_version)
-
-    def item_index(self, item: str) -> int | None:
-        """The index of an item id, or nothing where the bundle does not know it."""
-        return self._item_index.get(item)
 
     def user(self, user: str) -> UserEntry | None:
         """What the bundle knows of a user, or nothing for a stranger."""

@@ -159,6 +159,7 @@ class Environment:
                 readonly=self._read_only, create=not self._read_only, sync=False,
             )  # fmt: skip
             try:
+                self._require_whole()
                 self._open_databases()
             except BaseException:
                 self._env.close()
@@ -167,6 +168,12 @@ class Environment:
             raise
         except lmdb.Error as error:
             raise self._explain(error) from error
+
+    def _require_whole(self) -> None:
+        """Raise where the file is shorter than its pages: touching one that is missing would end the process."""
+        pages = int(self._env.info()["last_pgno"]) + 1
+        if self._data.stat().st_size < pages * int(self._env.stat()["psize"]):
+            raise lmdb.CorruptedError("it is shorter than what was written")
 
     def _open_databases(self) -> None:
         create = not self._read_only

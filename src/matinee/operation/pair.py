@@ -43,7 +43,7 @@ def shared_balancer(up: UpSettings, servers: tuple[Server, ...]) -> Balancer:
     )
 
 
-def keepalived(pair: Pair, own: str, *, check: Path = CHECK, user: str = "keepalived_script") -> str:
+def keepalived(pair: Pair, own: str, *, check: Path = CHECK, user: str = "nobody") -> str:
     """The text of `keepalived.conf` on the machine that has the address `own`.
 
     Args:

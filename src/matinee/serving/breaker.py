@@ -68,11 +68,12 @@ class Breaker:
             return State.CLOSED
         return State.OPEN if self._clock.monotonic() < self._open_until else State.HALF_OPEN
 
-    def call(self, body: Callable[[], _Result], *, slow_seconds: float = SLOW_SECONDS) -> _Result:
+    def call(self, body: Callable[..., _Result], *given: object, slow_seconds: float = SLOW_SECONDS) -> _Result:
         """What `body` returns or raises.
 
         Args:
             body: asks the store.
+            given: what it is called with.
             slow_seconds: how long that may take.
 
         Raises:
@@ -82,7 +83,7 @@ class Breaker:
             self._enter_half_open()
         start = self._clock.monotonic()
         try:
-            found = body()
+            found = body(*given)
         except Exception as error:
             self._failed(str(error))
             raise

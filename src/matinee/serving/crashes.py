@@ -21,7 +21,7 @@ MARK_FORMAT = 1
 FRAMES = 4
 """Innermost frames of a trace in which a store's code is looked for."""
 _FATAL = "Fatal Python error"
-_OPENED = re.compile(r"^opened (\w+) (\d+) (\d+)$", re.MULTILINE)
+_OPENED = re.compile(r"^opened (\w+) (\d+) (\d+) (.+)$", re.MULTILINE)
 
 _log = get_logger(__name__)
 
@@ -70,7 +70,7 @@ class Crashes:
                 remedy=f"Make the {store} again (`matinee history rebuild`); until then answers do without it.",
             )
         if stamp is not None and self._file is not None:
-            self._file.write(f"opened {store} {stamp[0]} {stamp[1]}\n")
+            self._file.write(f"opened {store} {stamp[0]} {stamp[1]} {data}\n")
             self._file.flush()
 
     def _marked(self, store: str) -> tuple[int, ...] | None:
@@ -81,25 +81,35 @@ class Crashes:
         return tuple(mark.get("file", ()))
 
     def _look_at(self, path: Path) -> None:
-        """Mark the store that a trace is about, as the file that it was when the process opened it."""
-        text = path.read_text(errors="replace")
+        """Mark the store that a trace is about, if it is still the file that the process opened."""
+        try:
+            text = path.read_text(errors="replace")
+        except FileNotFoundError:
+            return  # another process that starts just now was here first
         path.unlink(missing_ok=True)
         if _FATAL not in text:
             return
         frames = [line for line in text.splitlines() if line.startswith("  File ")][:FRAMES]
         stores = [store for store, code in self._code.items() if any(code in frame for frame in frames)]
         _log.error("process_crashed", pid=path.stem, stores=stores, trace=text[:2_000])
-        opened = {store: (int(device), int(inode)) for store, device, inode in _OPENED.findall(text)}
+        opened = {
+            store: (int(device), int(inode), Path(data)) for store, device, inode, data in _OPENED.findall(text)
+        }
         for store in stores:
             if store in opened:
-                write_json(
-                    self._folder / f"{store}.json", {"format_version": MARK_FORMAT, "file": list(opened[store])}
-                )
+                self._mark(store, *opened[store])
+
+    def _mark(self, store: str, device: int, inode: int, data: Path) -> None:
+        """Mark the file if it still stands there, with its size: another may get its inode, not its size too."""
+        stamp = _stamp(data)
+        if stamp is not None and stamp[:2] == (device, inode):
+            document = {"format_version": MARK_FORMAT, "file": list(stamp)}
+            write_json(self._folder / f"{store}.json", document)
 
 
-def _stamp(data: Path) -> tuple[int, int] | None:
+def _stamp(data: Path) -> tuple[int, int, int] | None:
     try:
         found = data.stat()
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+    return found.st_dev, found.st_ino, found.st_size

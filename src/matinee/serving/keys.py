@@ -98,6 +98,8 @@ class Guard:
         try:
             keys = read_keys(self._path)
         except (MatineeError, OSError) as error:
+            if isinstance(error, OSError):
+                self._stamp = None  # it was not read, and may say something else: try again
             self.reloads_failed += 1
             _log.error("keys_not_read", error=str(error), kept=len(self._keys or ()))
             return

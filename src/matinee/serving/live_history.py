@@ -2,14 +2,16 @@
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from math import inf
 from typing import TypeVar
 
 from matinee.core.clock import Clock
+from matinee.core.errors import Corrupt, StoreUnavailable
 from matinee.core.logging import get_logger
 from matinee.history.base import History
 from matinee.history.record import Glance, UserHistory
-from matinee.serving.breaker import Breaker, CircuitOpen, State
+from matinee.serving.breaker import SLOW_SECONDS, Breaker, CircuitOpen, State
 
 _log = get_logger(__name__)
 _Result = TypeVar("_Result")
@@ -29,10 +31,12 @@ class LiveHistory:
 
     def __init__(self, open_store: Callable[[], History], clock: Clock, breaker: Breaker | None = None) -> None:
         self._open_store = open_store
+        self._clock = clock
         self.breaker = breaker or Breaker("history", clock)
         self._lock = threading.Lock()  # held for the exchange only, never while reading
         self._store: History | None = None
         self._left: list[History] = []
+        self._given_up_at: str | None = None
         self.opened = 0
         """How often the store was opened."""
         self.failed = 0
@@ -51,11 +55,13 @@ class LiveHistory:
             StoreUnavailable: the store failed.
             Corrupt: this user's record, or the store, cannot be read.
         """
-        return self._read(lambda store: store.get(user))
+        store = self._open()
+        return None if store is None else self._asked(store, store.get, user)
 
     def glance(self, user: str) -> Glance | None:
         """Which items the user met lately, and how far; otherwise as `get`."""
-        return self._read(lambda store: store.glance(user))
+        store = self._open()
+        return None if store is None else self._asked(store, store.glance, user)
 
     def tend(self) -> None:
         """Open the store where there is none and the breaker allows, and where another took its place.
@@ -71,7 +77,7 @@ class LiveHistory:
         if self._store is not None:
             return
         try:
-            self._store = self.breaker.call(self._open_store, slow_seconds=inf)
+            self._store = self.breaker.call(self._open_in_time, slow_seconds=inf)
         except CircuitOpen:
             return
         except Exception:  # noqa: BLE001 - without a history answers go on; the breaker logs why
@@ -88,14 +94,38 @@ class LiveHistory:
         for store in stores:
             store.close()
 
-    def _read(self, body: Callable[[History], _Result]) -> _Result | None:
-        store = self._store
-        if store is None:
-            if self.opened:
-                raise CircuitOpen("the history was given up for a while")
-            return None
+    def _open_in_time(self) -> History:
+        """Open the store; one that was given up also has to answer, and in time.
+
+        Else a store that opens at once and answers late would be back after each first, shortest pause.
+        """
+        store = self._open_store()
+        user = self._given_up_at
+        if user is None:
+            return store
         try:
-            return self.breaker.call(lambda: body(store))
+            self._require_in_time(store, user)
+        except BaseException:
+            store.close()
+            raise
+        return store
+
+    def _require_in_time(self, store: History, user: str) -> None:
+        begun = self._clock.monotonic()
+        with suppress(Corrupt):  # the one record must not keep the store from everybody else
+            store.glance(user)
+        took = self._clock.monotonic() - begun
+        if took > SLOW_SECONDS:
+            raise StoreUnavailable(f"it takes {took * 1e3:.0f} ms, still")
+
+    def _open(self) -> History | None:
+        if self._store is None and self.opened:
+            raise CircuitOpen("the history was given up for a while")
+        return self._store
+
+    def _asked(self, store: History, read: Callable[[str], _Result], user: str) -> _Result:
+        try:
+            return self.breaker.call(read, user)
         except CircuitOpen:
             raise
         except Exception:
@@ -103,6 +133,7 @@ class LiveHistory:
             raise
         finally:
             if self.breaker.state is not State.CLOSED:
+                self._given_up_at = user
                 self._give_up(store)
 
     def _give_up(self, store: History) -> None:

@@ -4,7 +4,7 @@ Synchronous. All files, clocks and counters are the caller's.
 """
 
 from collections.abc import Callable
-from functools import cached_property, partial
+from functools import cached_property
 from typing import TypeVar
 
 import numpy as np
@@ -26,7 +26,7 @@ from matinee.serving.view import View
 ReadGlance = Callable[[str], Glance | None]
 _Scored = tuple[NDArray[np.int32], NDArray[np.float32]]
 _Ranked = tuple[NDArray[np.int32], NDArray[np.float32] | None]
-_Chain = tuple[tuple[Step, Part, Callable[[], _Scored | None]], ...]
+_Chain = tuple[tuple[Step, Part, Callable[[View], _Scored | None]], ...]
 _Result = TypeVar("_Result")
 
 
@@ -141,14 +141,13 @@ class _Answering:
         user = self._question.user
         if user is None:
             return None
-        read = partial(self._bundle.user, user)
-        return self._tried(Part.BUNDLE_USER, lambda: self._by.users_breaker.call(read))
+        return self._tried(Part.BUNDLE_USER, self._by.users_breaker.call, self._bundle.user, user)
 
     def _lately(self) -> Glance | None:
         user = self._question.user
         if user is None or self._is_passed_over(Part.HISTORY, Shed.HISTORY):
             return None
-        return self._tried(Part.HISTORY, lambda: self._by.glance(user))
+        return self._tried(Part.HISTORY, self._by.glance, user)
 
     def _may_show(self, entry: UserEntry | None) -> NDArray[np.bool_]:
         """What rules and the question allow, bool, shape (n_items,); the caller's own."""
@@ -170,22 +169,22 @@ class _Answering:
         """Of the first step that has n; else of the personal step that has most; else what is popular."""
         best: tuple[Step, _Scored] | None = None
         for step, part, ranked in self._personal(view):
-            found = self._tried(part, ranked)
+            found = self._tried(part, ranked, view)
             if found is not None and len(found[0]) > (0 if best is None else len(best[1][0])):
                 best = step, found
                 if len(found[0]) >= self._question.n:
                     break
         if best is not None:
             return best[0], *best[1]
-        popular = self._tried(Part.SEGMENT, lambda: view.popular_in_segment(self._width))
+        popular = self._tried(Part.SEGMENT, view.popular_in_segment, self._width)
         if popular is not None:
             return Step.POPULAR_IN_SEGMENT, popular, None
         return Step.POPULAR, view.popular_overall(self._width), None
 
     def _personal(self, view: View) -> _Chain:
         """The steps that know the user, in the order in which they are to be tried."""
-        look_up = Step.PERSONAL, Part.LOOK_UP, lambda: self._looked_up(view)
-        fold_in = Step.FOLDED_IN, Part.FOLD_IN, lambda: self._folded_in(view)
+        look_up = Step.PERSONAL, Part.LOOK_UP, self._looked_up
+        fold_in = Step.FOLDED_IN, Part.FOLD_IN, self._folded_in
         if not view.may_fold_in:
             return (look_up,)
         return (fold_in, look_up) if view.is_newer or view.wants_more else (look_up, fold_in)
@@ -213,8 +212,7 @@ class _Answering:
         version, stamp = self._bundle.version, lately.stamp()
         found: _Scored | None = None
         if folded is not None:
-            read = partial(folded.get, version, user, stamp)
-            found = self._tried(Part.FOLD_CACHE, lambda: self._by.cache_breaker.call(read))
+            found = self._tried(Part.FOLD_CACHE, self._by.cache_breaker.call, folded.get, version, user, stamp)
         if found is None and self._may_score:
             found = view.best_unmet(CANDIDATES)
             if found is not None and folded is not None:
@@ -243,11 +241,11 @@ class _Answering:
         n, style = self._question.n, self._by.style
         strength = style.diversity if self._question.diversity is None else self._question.diversity
         if strength and scores is not None and not self._is_passed_over(Part.RERANK, Shed.SCORING):
-            positions = self._tried(Part.RERANK, partial(reranked, view, index, scores, n, style, strength))
+            positions = self._tried(Part.RERANK, reranked, view, index, scores, n, style, strength)
             if positions is not None:
                 index, scores = index[positions], scores[positions]
         if self._mixes and len(index) > n:
-            positions = self._tried(Part.MIX, partial(self._mixed, view, index))
+            positions = self._tried(Part.MIX, self._mixed, view, index)
             if positions is not None:
                 index, scores = index[positions], None if scores is None else scores[positions]
         return index[:n], None if scores is None else scores[:n]
@@ -261,7 +259,7 @@ class _Answering:
         self, view: View, index: NDArray[np.int32], scores: NDArray[np.float32] | None
     ) -> tuple[NDArray[np.int32], NDArray[np.float32] | None, tuple[float, ...]]:
         n, share = self._question.n, self._by.style.explore_share
-        found = self._tried(Part.EXPLORATION, lambda: left_to_chance(view, index, n, share, self._seed))
+        found = self._tried(Part.EXPLORATION, left_to_chance, view, index, n, share, self._seed)
         if found is None:
             return index, scores, ()
         shown, propensities = found
@@ -270,14 +268,14 @@ class _Answering:
     def _reasons(self, view: View, index: NDArray[np.int32]) -> tuple[tuple[str, ...], ...]:
         if self._is_passed_over(Part.EXPLANATION, Shed.SCORING):
             return ()
-        return self._tried(Part.EXPLANATION, lambda: because(view, index)) or ()
+        return self._tried(Part.EXPLANATION, because, view, index) or ()
 
     # What was done without.
 
-    def _tried(self, part: Part, body: Callable[[], _Result | None]) -> _Result | None:
+    def _tried(self, part: Part, body: Callable[..., _Result | None], *given: object) -> _Result | None:
         """What `body` returns; nothing where it fails, whatever it was: there is always another step."""
         try:
-            return body()
+            return body(*given)
         except CircuitOpen as error:
             self._without(part, Reason.BREAKER, error)
         except Exception as error:  # noqa: BLE001 - see above

@@ -196,6 +196,8 @@ class LiveRules:
             text = b"" if stamp is None else self._path.read_bytes()
             rules = parse_rules(text, str(self._path))
         except (MatineeError, OSError) as error:
+            if isinstance(error, OSError):
+                self._tried = ()  # it was not read, and may say something else: try again
             self._refuse(error)
             return
         self.why_not = ""
@@ -301,4 +303,6 @@ def _stamp(path: Path) -> tuple[int, ...] | None:
         found = path.stat()
     except FileNotFoundError:
         return None
+    except OSError:
+        return ()
     return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino

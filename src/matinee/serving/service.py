@@ -10,6 +10,7 @@ from typing import NamedTuple
 from matinee.bundle.open import Bundle
 from matinee.core.clock import Clock
 from matinee.core.home import Home
+from matinee.core.logging import get_logger
 from matinee.core.settings import Settings
 from matinee.events.types import Served
 from matinee.history.base import History
@@ -42,8 +43,12 @@ STOP_SECONDS = 5.0
 """How long stopping may take to write what is queued."""
 HISTORY_LOOK_SECONDS = 0.1
 RULES_LOOK_SECONDS = 0.5
+TOLD_AGAIN_SECONDS = 60.0
+"""A kind of error that answers did without is logged once in so long; all are counted."""
 CACHE_WRITE_SECONDS = 0.05
 """Seconds between two writes of fold-ins: until then a process that did not make one makes it again."""
+
+_log = get_logger(__name__)
 
 
 class Arrival(NamedTuple):
@@ -114,6 +119,7 @@ class Service:
             producer=f"serve-{socket.gethostname()}-{os.getpid()}",
         )
         self.counters = HotCounters()
+        self._told: dict[tuple[Part, type[Exception] | type[None]], float] = {}
         self.exposition = Exposition(families(self))
         self._needed = (
             Background("releases", self._look, serving.reload_seconds),
@@ -213,8 +219,13 @@ class Service:
                 question, arm="", bundle=bundle, budget=Budget(self.clock, inf), without=lambda *_: None
             )
 
-    def _without(self, part: Part, reason: Reason, _: Exception | None) -> None:
+    def _without(self, part: Part, reason: Reason, error: Exception | None) -> None:
         self.counters.without[part, reason] += 1
+        if reason is Reason.ERROR:
+            kind, now = (part, type(error)), self.clock.monotonic()
+            if now >= self._told.get(kind, -inf) + TOLD_AGAIN_SECONDS:
+                self._told[kind] = now
+                _log.error("answered_without", part=str(part), exc_info=error)
 
 
 def _served(user: str, chosen: Answer, arrival: Arrival, took: float) -> Served:

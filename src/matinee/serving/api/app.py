@@ -16,7 +16,7 @@ from matinee.serving.api.problems import Mistake, Problem, Refused, handle_probl
 from matinee.serving.api.responses import HEADERS
 from matinee.serving.headers import secured
 from matinee.serving.key_file import Scope as KeyScope
-from matinee.serving.keys import Guard
+from matinee.serving.keys import Guard, Refusal
 from matinee.serving.service import Service
 
 _log = get_logger(__name__)
@@ -94,11 +94,21 @@ class Api(FastAPI):
                 refused = Refused(too_much.status, too_much.detail, headers={"connection": "close"})
                 await refused.response(asked.request_id)(scope, receive, sending)
                 return
+            if unknown := self._unknown(scope):  # before a body is read, which FastAPI does before any dependency
+                await unknown.response(asked.request_id)(scope, receive, sending)
+                return
             await super().__call__(scope, self._service.limits.receiving(receive), sending)
         except Exception:  # noqa: BLE001 - no error is shown as a traceback
             _log.exception("api_failed", request_id=asked.request_id, path=scope["path"])
             if not asked.has_begun:
                 await puzzled().response(asked.request_id)(scope, receive, sending)
+
+    def _unknown(self, scope: Scope) -> Refused | None:
+        """Why a request is not let in at all; each operation looks at its own scope besides."""
+        if not scope["path"].startswith("/v1/"):
+            return None
+        found = self._service.guard.check(scope["headers"], KeyScope.READ)
+        return Refused(found.status, found.detail, headers=found.headers) if isinstance(found, Refusal) else None
 
     def openapi(self) -> dict[str, Any]:
         """The OpenAPI document: FastAPI's, with the schema of problems and the headers of all answers."""

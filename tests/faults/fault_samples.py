@@ -1,0 +1,139 @@
+"""What the tests of faults share: a world to break, servers to watch meanwhile, and what was measured.
+
+The world is that of `serving/serving_samples.py`. Servers run with their own deadline, shedding and all; nothing is
+made slower or more patient than it is out of the box, save where a test says so.
+"""
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+from matinee.core.clock import SystemClock
+from matinee.history.lmdb import LmdbHistory
+from matinee.operation.layout import free_ports
+from matinee.release.plan import publish
+from operation.operation_samples import load, until
+from serving.serving_samples import SNAPSHOT_END, act, make_bundle, wait_for
+
+CLOCK = SystemClock()
+PATIENT = {"MATINEE_SERVING__DEADLINE_MS": "10000"}
+"""Whoever is tested for what it answers, and not for how soon, is not hurried by a busy machine."""
+
+
+def publish_two(home):
+    versions = [make_bundle(home, name) for name in ("a", "b")]
+    for version in versions:
+        publish(home.data, version, clock=CLOCK)
+    return versions
+
+
+def fill_history(home, name="b", position=SNAPSHOT_END):
+    """u000 to u019 like item 30, after the bundle's snapshot: they are folded in, and get even items."""
+    with LmdbHistory(home.data / "history") as history:
+        for row in range(20):
+            act(history, f"u{row:03d}", [f"{name}+30"], position=position + row)
+
+
+def measured(**figures):
+    """What docs/failures.md says was measured; seen with `--log-cli-level=INFO`."""
+    shown = {name: round(value, 3) if isinstance(value, float) else value for name, value in figures.items()}
+    logging.getLogger("measured").info("%s", json.dumps(shown))
+
+
+def answer(url, user="u003", n=3):
+    """(status, items, step) of one answer."""
+    got = httpx.get(f"{url}/recommend/{user}?n={n}", timeout=10)
+    return got.status_code, got.text, got.headers.get("X-Matinee-Step")
+
+
+def reached(url, user="u003"):
+    """What `answer` says, and nothing where no server is there to answer."""
+    try:
+        return answer(url, user)
+    except httpx.TransportError:
+        return None
+
+
+def folded_in(url, user="u003"):
+    return answer(url, user)[2] == "folded_in"
+
+
+def metrics(url):
+    """Name with its labels → value."""
+    lines = httpx.get(f"{url}/metrics", timeout=10).text.splitlines()
+    pairs = (line.rpartition(" ") for line in lines if not line.startswith("#"))
+    return {name: float(value) for name, _, value in pairs}
+
+
+def events_of(home, role="serve"):
+    """The whole lines of a program's log: a full disk may leave a piece of one at its end."""
+    path = home.logs / f"{role}.jsonl"
+    text = path.read_text() if path.exists() else ""
+    return [json.loads(line) for line in text.rpartition("\n")[0].splitlines()]
+
+
+def named(home, event, role="serve"):
+    """Those of one name."""
+    return [line for line in events_of(home, role) if line["event"] == event]
+
+
+def seconds_until(true, what):
+    """How long it took until something held."""
+    began = time.monotonic()
+    until(true, what)
+    return time.monotonic() - began
+
+
+def total(shown, prefix):
+    return sum(value for name, value in shown.items() if name.startswith(prefix))
+
+
+@contextmanager
+def stopped(pid):
+    """A process that stands still for as long as the block lasts."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+@contextmanager
+def all_answered(url, path="/recommend/u003", **options):
+    """A load on one address while the block lasts; in the end every request was answered 200. Yields the counts."""
+    host, _, port = url.removeprefix("http://").partition(":")
+    counted = {}
+    with load(host, port, path, **{"connections": 4, "pause": 0.005, "timeout": 10, **options}) as result:
+        yield counted
+        counted |= result()
+    assert (counted["errors"], set(counted["statuses"])) == ({}, {"200"}), counted
+
+
+PROGRAM = Path(__file__).with_name("faulty_server.py")
+
+
+@contextmanager
+def faulty_server(home, **environment):
+    """A server whose clock and stores do as files in `run/` say; see `faulty_server.py`. Yields its URL."""
+    port = free_ports(1)[0]
+    env = os.environ | {"MATINEE_SERVING__PORT": str(port), "MATINEE_SERVING__DRAIN_SECONDS": "0"} | environment
+    process = subprocess.Popen([sys.executable, str(PROGRAM), str(home.path)], env=env, cwd=home.path)
+    try:
+        url = f"http://127.0.0.1:{port}"
+        wait_for(url)
+        yield url
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

@@ -1,0 +1,51 @@
+"""A server like any other, but for its clock and its history: both do as a file says.
+
+    python faulty_server.py HOME
+
+`HOME/run/clock-seconds` holds how far the wall clock is off, `HOME/run/history-seconds` how long each reading of a
+user takes more than usual.
+"""
+
+import sys
+import time
+from pathlib import Path
+
+from matinee.core.clock import SystemClock
+from matinee.core.home import Home
+from matinee.core.logging import configure_logging
+from matinee.core.settings import load_settings
+from matinee.serving import service
+from matinee.serving.server import serve
+
+settings = load_settings(home=Path(sys.argv[1]))
+home = Home(settings.home)
+
+
+def told(name):
+    try:
+        return float((home.run / name).read_text() or 0)
+    except FileNotFoundError:
+        return 0.0
+
+
+class SetClock(SystemClock):
+    def now_us(self):
+        return super().now_us() + round(told("clock-seconds") * 1_000_000)
+
+
+class SlowHistory:
+    def __init__(self, inner):
+        self.inner = inner
+
+    def __getattr__(self, name):
+        return getattr(self.inner, name)
+
+    def glance(self, user):
+        time.sleep(told("history-seconds"))
+        return self.inner.glance(user)
+
+
+open_history = service.open_history
+service.open_history = lambda *words, **options: SlowHistory(open_history(*words, **options))
+configure_logging("serve", home.logs, settings.logging)
+serve(settings, home, clock=SetClock())

@@ -1,0 +1,148 @@
+"""The event log held by somebody, damaged, or on a full disk; and a full disk for the program's own log."""
+
+import os
+import sqlite3
+import subprocess
+import time
+from contextlib import closing, suppress
+
+import httpx
+import pytest
+from fault_samples import CLOCK, PATIENT, all_answered, measured, metrics, named, total
+
+from matinee.log.sqlite import SqliteLog
+from matinee.serving.key_file import Scope, create_key
+from operation.operation_samples import until
+from serving.serving_samples import server, wait_for
+
+EVENT = {"kind": "rating", "user": "u003", "item": "b+30", "rating": 5}
+
+
+@pytest.fixture
+def small_disk(folder):
+    disk = folder / "disk"
+    disk.mkdir()
+    words = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)]
+    mounted = subprocess.run(words, capture_output=True, text=True, check=False)
+    if mounted.returncode:
+        pytest.skip(f"a small disk cannot be mounted: {mounted.stderr.strip()}")
+    try:
+        yield disk
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def fill(disk):
+    with (disk / "filler").open("wb", buffering=0) as file, suppress(OSError):
+        while file.write(bytes(4_096)):
+            pass
+
+
+def telemetry(url):
+    return {
+        name.removeprefix("matinee_telemetry_").removesuffix("_total"): value
+        for name, value in metrics(url).items()
+        if name.startswith("matinee_telemetry_") and "_created" not in name
+    }
+
+
+def post(url, token, key):
+    headers = {"Authorization": f"Bearer {token}", "Idempotency-Key": key}
+    return httpx.post(f"{url}/v1/events", json=EVENT, headers=headers, timeout=30)
+
+
+def adds_up(counts):
+    return counts["offered"] == counts["written"] + counts["dropped"] + counts["queued"]
+
+
+def test_a_log_that_somebody_holds_stalls_no_answer_and_what_is_lost_is_counted(home, released):
+    _, token = create_key(home, "test", Scope.WRITE, clock=CLOCK)
+    path = home.data / "log.sqlite"
+    SqliteLog(path, CLOCK).close()
+    with server(home, MATINEE_SERVING__TELEMETRY_QUEUE="50", **PATIENT) as (url, _):
+        wait_for(url)
+        with closing(sqlite3.connect(path, isolation_level=None)) as holder:
+            holder.execute("BEGIN IMMEDIATE")
+            with all_answered(url, at_least=200) as stalled:
+                refused = post(url, token, "held")
+            found = telemetry(url)
+            holder.execute("ROLLBACK")
+        until(lambda: telemetry(url)["queued"] == 0, "what waited is written")
+        assert post(url, token, "held").status_code == 202
+        last = telemetry(url)
+    assert refused.status_code == 503  # not acknowledged: not lost either
+    assert int(refused.headers["Retry-After"]) > 0
+    assert adds_up(found)
+    assert adds_up(last)
+    assert (found["queued"], found["dropped"], found["offered"]) == (50, stalled["good"] - 50, stalled["good"])
+    measured(fault="log held", requests=stalled["good"], lost=0, records_lost=int(found["dropped"]),
+             slowest=stalled["slowest"])  # fmt: skip
+
+
+def test_a_damaged_log_costs_its_records_and_no_answer(home, released):
+    path = home.data / "log.sqlite"
+    SqliteLog(path, CLOCK).close()
+    path.write_bytes(os.urandom(8_192))
+    with server(home, **PATIENT) as (url, _):
+        wait_for(url)
+        with all_answered(url, at_least=100):
+            until(lambda: telemetry(url)["dropped"] > 0, "records are given up")
+        assert adds_up(telemetry(url))
+    told = named(home, "telemetry_not_written")
+    assert "not a database" in told[0]["error"]
+
+
+def test_a_full_disk_of_the_log_costs_its_records_and_no_answer(home, released, small_disk):
+    path = small_disk / "log.sqlite"
+    _, token = create_key(home, "test", Scope.WRITE, clock=CLOCK)
+    SqliteLog(path, CLOCK).close()
+    fill(small_disk)
+    where = {"MATINEE_LOG__URL": f"sqlite:///{path}", "MATINEE_SERVING__TELEMETRY_QUEUE": "50"}
+    with server(home, **where, **PATIENT) as (url, _):
+        wait_for(url)
+        with all_answered(url, at_least=300) as counted:
+            until(lambda: telemetry(url)["dropped"] > 0, "records are dropped")
+            refused = post(url, token, "full")
+        found = telemetry(url)
+        (small_disk / "filler").unlink()
+        back = time.monotonic()
+        until(lambda: telemetry(url)["queued"] == 0, "what waited is written")
+        back = time.monotonic() - back
+        assert post(url, token, "full").status_code == 202
+        assert adds_up(telemetry(url))
+    assert refused.status_code == 503
+    assert adds_up(found)
+    assert str(path) in named(home, "telemetry_not_written")[0]["error"]
+    assert named(home, "events_not_appended")
+    measured(fault="disk of the event log full", requests=counted["good"], lost=0,
+             records_lost=int(found["dropped"]), back=back)  # fmt: skip
+
+
+def test_a_full_disk_of_the_log_folder_costs_lines_and_no_answer(home, released, small_disk):
+    home.logs.rmdir()
+    home.logs.symlink_to(small_disk)
+    plan = home.data / "release.json"
+    with server(home, **PATIENT) as (url, process):
+        wait_for(url)
+        fill(small_disk)
+
+        def refuse_one_more():
+            """Each is worth a line; the last page of the file still has room for some."""
+            before = metrics(url)["matinee_release_refused_total"]
+            plan.write_bytes(plan.read_bytes() + b"{")
+            until(lambda: metrics(url)["matinee_release_refused_total"] > before, "a release is refused")
+
+        def refused():
+            return len(named(home, "release_refused"))
+
+        with all_answered(url, at_least=200) as counted:
+            lines = -1
+            while lines < refused():
+                lines = refused()
+                refuse_one_more()
+        (small_disk / "filler").unlink()
+        refuse_one_more()
+        until(lambda: refused() > lines, "lines are written again")
+        assert process.poll() is None
+        assert total(metrics(url), 'matinee_responses_total{status="500"') == 0
+    measured(fault="disk of logs/ full", requests=counted["good"], lost=0)
