@@ -111,7 +111,8 @@ def all_answered(url, path="/recommend/u003", **options):
     """A load on one address while the block lasts; in the end every request was answered 200. Yields the counts."""
     host, _, port = url.removeprefix("http://").partition(":")
     counted = {}
-    with load(host, port, path, **{"connections": 4, "pause": 0.005, "timeout": 10, **options}) as result:
+    usual = {"connections": 4, "pause": 0.005, "timeout": 10, "at_least": 100}
+    with load(host, port, path, **usual | options) as result:
         yield counted
         counted |= result()
     assert (counted["errors"], set(counted["statuses"])) == ({}, {"200"}), counted

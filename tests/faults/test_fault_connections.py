@@ -50,7 +50,7 @@ def test_behind_the_balancer_idle_connections_cost_nobody_an_answer(home, releas
         with left_open(running.url) as made, all_answered(running.url, at_least=500) as counted:
             assert all(entry.is_up for entry in running.entries().values())
         assert all(entry.is_up for entry in running.entries().values())
-    measured(fault="idle connections, balancer", connections=len(made), requests=counted["good"], lost=0,
+    measured(fault="idle connections, balancer", connections=len(made), requests=counted["good"],
              slowest=counted["slowest"])  # fmt: skip
 
 
@@ -141,7 +141,7 @@ def test_slow_clients_are_sent_away_by_the_balancer_and_cost_nobody_an_answer(ho
     assert {name: statuses for name, (statuses, _) in told.items()} == {"head": ["408"], "body": ["408"]}
     assert not any(name.startswith('matinee_responses_total{status="4') for shown in reached for name in shown)
     measured(fault="slow clients, balancer", kept={name: round(seconds, 1) for name, (_, seconds) in told.items()},
-             requests=counted["good"], lost=0, slowest=counted["slowest"])  # fmt: skip
+             requests=counted["good"], slowest=counted["slowest"])  # fmt: skip
 
 
 def test_slow_clients_are_sent_away_by_a_server_and_cost_nobody_an_answer(home, released):
@@ -154,4 +154,4 @@ def test_slow_clients_are_sent_away_by_a_server_and_cost_nobody_an_answer(home, 
     assert told["head"][0] in (["408"], [""])  # Granian may close without a word
     assert told["body"][0] == ["408"]
     measured(fault="slow clients, server", kept={name: round(seconds, 1) for name, (_, seconds) in told.items()},
-             requests=counted["good"], lost=0, slowest=counted["slowest"])  # fmt: skip
+             requests=counted["good"], slowest=counted["slowest"])  # fmt: skip

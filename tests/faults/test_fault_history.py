@@ -1,6 +1,5 @@
 """The history gone, slow, damaged, or cut short under its readers: answers do without what happened lately."""
 
-import os
 import shutil
 import signal
 import time
@@ -64,7 +63,7 @@ def test_a_history_that_is_deleted_is_given_up_and_a_new_one_is_taken_up(home, h
     assert shown['matinee_answers_without_total{part="history",reason="breaker"}'] > 0
     assert "history" in named(home, "breaker_opened")[0]["error"]
     assert named(home, "history_given_up")
-    measured(fault="history deleted", noticed=noticed, back=back, requests=counted["good"], lost=0)
+    measured(fault="history deleted", noticed=noticed, back=back, requests=counted["good"])
 
 
 @pytest.mark.parametrize("seconds", [0.06, 0.3])
@@ -84,11 +83,11 @@ def test_a_slow_history_is_left_alone_for_longer_and_longer(home, history, secon
     assert slow[4] > 0.8  # 0.1 s at first, doubled each time, and drawn from the upper half of that
     assert lasted > sum(slow[:4])
     assert asked['matinee_answers_without_total{part="history",reason="breaker"}'] > 0
-    measured(fault=f"history slow by {seconds} s", noticed=noticed, requests=counted["good"], lost=0,
+    measured(fault=f"history slow by {seconds} s", noticed=noticed, requests=counted["good"],
              slowest=counted["slowest"])  # fmt: skip
 
 
-def test_a_history_full_of_noise_costs_only_freshness(home, history):
+def test_a_history_overwritten_under_its_readers_costs_only_freshness(home, history):
     data = history / "data.mdb"
     with server(home, **PATIENT) as (url, _):
         wait_for(url)
@@ -97,14 +96,14 @@ def test_a_history_full_of_noise_costs_only_freshness(home, history):
             size = data.stat().st_size
             with data.open("r+b") as file:  # in its place: mapped pages change under the reader
                 file.seek(8_192)
-                file.write(os.urandom(size - 8_192))
+                file.write(bytes(size - 8_192))
             noticed = seconds_until(lambda: answer(url) == LOOKED_UP, "it is missed")
             until(lambda: metrics(url)['matinee_breaker_opened_total{store="history"}'] > 0, "it is left alone")
         shown = metrics(url)
     assert total(shown, 'matinee_answers_without_total{part="history"') > 0
     assert shown["matinee_history_failed_total"] > 0
     assert named(home, "breaker_opened")
-    measured(fault="history overwritten", noticed=noticed, requests=counted["good"], lost=0)
+    measured(fault="history overwritten", noticed=noticed, requests=counted["good"])
 
 
 def cut_short(data):
@@ -157,4 +156,4 @@ def test_behind_the_balancer_a_history_cut_short_is_made_again_by_itself(home, h
     assert "terminated by SIGBUS" in said
     assert named(home, "history set aside; it starts empty and is filled from the lake", "ingest")
     measured(fault="history cut short", seconds_until_answered=without, seconds_until_made_again=made_again,
-             requests=counted["good"], lost=0)  # fmt: skip
+             requests=counted["good"])  # fmt: skip

@@ -24,10 +24,10 @@ def test_a_killed_server_and_one_that_stands_still_cost_no_answer(home, released
         said = (home.logs / "supervisord.log").read_text()
     assert "exited: server1 (terminated by SIGKILL; not expected)" in said
     measured(
-        fault="SIGKILL", noticed=noticed, back=noticed + back, requests=killed["good"], lost=0,
+        fault="SIGKILL", noticed=noticed, back=noticed + back, requests=killed["good"],
         slowest=killed["slowest"], gap=killed["worst_gap"],
     )  # fmt: skip
-    measured(fault="SIGSTOP", noticed=still, requests=halted["good"], lost=0, slowest=halted["slowest"])
+    measured(fault="SIGSTOP", noticed=still, requests=halted["good"], slowest=halted["slowest"])
 
 
 def test_only_when_every_server_is_gone_is_the_answer_503_and_it_says_when_to_come_back(home, released):
