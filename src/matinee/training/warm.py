@@ -7,9 +7,7 @@ earlier model had learnt may stem from what is held out now.
 
 import hashlib
 import json
-import os
 import struct
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -23,7 +21,7 @@ from numpy.typing import NDArray
 
 from matinee.bundle.manifest import list_bundles
 from matinee.core.errors import Corrupt, DataUnavailable, FormatTooNew
-from matinee.core.files import check_format, fsync_file, fsync_folder
+from matinee.core.files import check_format, replacing
 from matinee.core.home import Home
 from matinee.core.logging import get_logger
 from matinee.dataset.vocabulary import Vocabulary
@@ -87,7 +85,8 @@ def keep(
     header = {"format_version": FORMAT, "version": version, "model": model.name, "params": dict(params)}
     content = _hash(header, arrays)
     text = json.dumps({**header, "content": content}, sort_keys=True).encode()
-    _write(_folder(home) / f"{version}.npz", {_HEADER: np.frombuffer(text, dtype=np.uint8), **arrays})
+    with replacing(_folder(home) / f"{version}.npz") as file:  # never the whole file in memory
+        np.savez(file, allow_pickle=False, **{_HEADER: np.frombuffer(text, dtype=np.uint8), **arrays})
     return content
 
 
@@ -174,23 +173,6 @@ def _hash(header: Mapping[str, Any], arrays: Mapping[str, NDArray[np.generic]]) 
         content.update(f"{name} {array.dtype.str} {array.shape}".encode())
         content.update(np.ascontiguousarray(array).data)
     return content.hexdigest()
-
-
-def _write(path: Path, arrays: Mapping[str, NDArray[np.generic]]) -> None:
-    """Beside its place, forced to the disk, renamed; never the whole file in memory."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez(file, allow_pickle=False, **arrays)
-        fsync_file(temporary)
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    fsync_folder(path.parent)
 
 
 def _header(path: Path) -> dict[str, Any]:
