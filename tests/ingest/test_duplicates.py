@@ -1,10 +1,9 @@
 """The duplicate window: what it decides, and that cuts and restarts do not change it."""
 
-from itertools import pairwise
-
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
+from window_model import observe, one_by_one, pieces
 
 from matinee.core.clock import MINUTE, SECOND
 from matinee.ingest.duplicates import WINDOW_US, DuplicateWindow
@@ -22,42 +21,15 @@ records_of_few_keys = st.lists(
 cuts_at = st.lists(st.integers(0, 40), max_size=6)
 
 
-def observe(window, records):
-    considered = np.array([time is not None for _, time in records], dtype=np.bool_)
-    times = np.array([time or 0 for _, time in records], dtype=np.int64)
-    return window.observe([key for key, _ in records], times, considered).tolist()
-
-
-def one_by_one(records):
-    """The rules of the docstring, written down without any thought of speed."""
-    kept: list[tuple[bytes, int]] = []
-    answers = []
-    for key, time in records:
-        if time is None:
-            answers.append(False)
-            continue
-        horizon = max([time, *(t for _, t in kept)]) - WINDOW_US
-        again = time >= horizon and any(k == key and t >= horizon for k, t in kept)
-        answers.append(again)
-        if not again:
-            kept.append((key, time))
-    return answers
-
-
-def pieces(records, cuts):
-    edges = sorted({0, len(records), *(min(cut, len(records)) for cut in cuts)})
-    return [records[a:b] for a, b in pairwise(edges)]
-
-
 @given(records_of_few_keys)
 def test_it_decides_as_the_rules_say(records):
-    assert observe(DuplicateWindow(), records) == one_by_one(records)
+    assert observe(DuplicateWindow(), records) == one_by_one(records, WINDOW_US)
 
 
 @given(records_of_few_keys, cuts_at)
 def test_how_the_sequence_is_cut_changes_nothing(records, cuts):
     window = DuplicateWindow()
-    assert [a for piece in pieces(records, cuts) for a in observe(window, piece)] == one_by_one(records)
+    assert [a for piece in pieces(records, cuts) for a in observe(window, piece)] == one_by_one(records, WINDOW_US)
 
 
 @given(records_of_few_keys, cuts_at)
@@ -69,7 +41,7 @@ def test_a_window_rebuilt_from_what_was_kept_goes_on_alike(records, cuts):
         answers += found
         latest = max((time for _, time in kept), default=0)
         window = DuplicateWindow((key, time) for key, time in kept if time >= latest - WINDOW_US)
-    assert answers == one_by_one(records)
+    assert answers == one_by_one(records, WINDOW_US)
 
 
 def test_ten_minutes_to_the_microsecond():

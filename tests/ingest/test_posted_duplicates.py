@@ -1,12 +1,11 @@
 """Posted events that come again: by id, for 24 hours of receipt, whatever restarts and cuts there are."""
 
-from itertools import pairwise
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from ingest_world import World
+from window_model import observe, one_by_one, pieces
 
 from matinee.core.clock import DAY, HOUR, MINUTE
 from matinee.events.envelope import wrap_event, wrap_line
@@ -40,39 +39,12 @@ def young(request, monkeypatch):
     monkeypatch.setattr(posted_ids, "_MIX", np.uint64(0))  # so that halves collide
 
 
-def observe(ids, records):
-    considered = np.array([time is not None for _, time in records], dtype=np.bool_)
-    times = np.array([time or 0 for _, time in records], dtype=np.int64)
-    return ids.observe([key for key, _ in records], times, considered).tolist()
-
-
-def one_by_one(records):
-    """The rules of the docstring, written down without any thought of speed."""
-    kept: list[tuple[bytes, int]] = []
-    answers = []
-    for key, time in records:
-        if time is None:
-            answers.append(False)
-            continue
-        horizon = max([time, *(t for _, t in kept)]) - SPAN_US
-        again = time >= horizon and any(k == key and t >= horizon for k, t in kept)
-        answers.append(again)
-        if not again:
-            kept.append((key, time))
-    return answers
-
-
-def pieces(records, cuts):
-    edges = sorted({0, len(records), *(min(cut, len(records)) for cut in cuts)})
-    return [records[a:b] for a, b in pairwise(edges)]
-
-
 @pytest.mark.usefixtures("young")
 def test_however_it_is_cut_it_decides_as_the_rules_say():
     @given(records_of_few_keys, cuts_at)
     def check(records, cuts):
         ids = PostedIds()
-        assert [a for piece in pieces(records, cuts) for a in observe(ids, piece)] == one_by_one(records)
+        assert [a for piece in pieces(records, cuts) for a in observe(ids, piece)] == one_by_one(records, SPAN_US)
 
     check()
 
@@ -90,7 +62,7 @@ def test_ids_read_back_from_what_was_kept_go_on_alike():
             recent = [(key, time) for key, time in kept if time >= latest - SPAN_US]
             times = np.array([time for _, time in recent], dtype=np.int64)
             ids = PostedIds([key for key, _ in recent], times)
-        assert answers == one_by_one(records)
+        assert answers == one_by_one(records, SPAN_US)
 
     check()
 
