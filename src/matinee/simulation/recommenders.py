@@ -1,5 +1,6 @@
 """What is asked for recommendations: a service by its URL, and yardsticks that need no service."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -71,14 +72,14 @@ class Nothing:
         return Answers("nothing:0", [Answer(())] * who.size)
 
 
-class _Yardstick:
+class _Yardstick(ABC):
     """Ranks all that is out and not seen yet by a score of its own."""
 
     name = ""
 
+    @abstractmethod
     def scores(self, who: Indices, situation: Situation) -> NDArray[np.floating]:
         """Shape (s, n); the greatest first."""
-        raise NotImplementedError
 
     def recommend(self, who: Indices, situation: Situation) -> Answers:
         """See `Recommender.recommend`."""

@@ -62,7 +62,7 @@ async def predict(request: Request, wanted: PredictionRequest) -> Predictions:
 def _predicted(asked: Asked, bundle: Bundle, user: str, index: NDArray[np.int32]) -> Prediction:
     if bundle.fold_in is None:
         kind: Literal["rating", "score"] = (
-            "score" if bundle.manifest.metrics["all"].get("rmse") is None else "rating"
+            "score" if bundle.manifest.metrics.get("all", {}).get("rmse") is None else "rating"
         )
         values = _from_top(read_entry(asked, bundle, user), index)
         return Prediction(user=user, model_version=bundle.version, kind=kind, based_on="top", values=values)
