@@ -79,9 +79,10 @@ class Reader(Protocol):
 def ends_too_early(log: str, partition: int, end: int, start: int) -> GenerationChanged:
     """The error of a log that ends before the position that its reader has reached."""
     return GenerationChanged(
-        f"partition {partition} of the event log {log} ends at {end}, but the lake holds it up to {start}: an older "
-        "copy of the log was put back",
-        remedy="Put the newer log back, or move this one away: the log then begins anew, with a generation of its own.",
+        f"partition {partition} of the event log {log} ends at {end}, but the lake holds it up to {start}: an "
+        "older copy of the log was put back",
+        remedy="Put the newer log back, or move this one away: the log then begins anew, with a generation of its "
+        "own.",
     )
 
 
@@ -100,8 +101,9 @@ class EventLog(Protocol):
         """Append records in order and return the last one's position. On return they are durable.
 
         Raises:
-            StoreUnavailable: nothing was acknowledged; the same call may go through later. A log beyond this machine
-                may hold some of the records all the same, and then holds them twice: ingest finds such repetitions.
+            StoreUnavailable: nothing was acknowledged; the same call may go through later. A log beyond this
+                machine may hold some of the records all the same, and then holds them twice: ingest counts those as
+                duplicates.
             OutOfRoom: the same, because the disk is full.
         """
 
