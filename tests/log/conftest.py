@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from kafka_brokers import apache_kafka, named_broker, new_topic, tansu
 from matinee.core.clock import SystemClock
 from matinee.log.base import EventLog
 from matinee.log.open import open_log
@@ -19,17 +20,23 @@ class BackEnd:
         url: what `open_log` opens.
         partitions: those that the log has.
         destroy: loses the log, as a deleted file or topic is lost.
+        inexact: why it does not tell where a partition ends, where it does not.
+        fragile: why a log under a reader cannot be lost, where it cannot.
     """
 
     url: str
     partitions: tuple[int, ...]
     destroy: Callable[[], None]
+    inexact: str = ""
+    fragile: str = ""
 
     def open(self, generation: str | None = None) -> EventLog:
         return open_log(self.url, SystemClock(), generation=generation)
 
 
-def _sqlite(folder: Path) -> BackEnd:
+def _sqlite(request) -> BackEnd:
+    folder = request.getfixturevalue("tmp_path")
+
     def destroy() -> None:
         for file in folder.glob("log.sqlite*"):
             file.unlink()
@@ -37,9 +44,47 @@ def _sqlite(folder: Path) -> BackEnd:
     return BackEnd(f"sqlite:///{folder}/log.sqlite", (0,), destroy)
 
 
-BACK_ENDS: dict[str, Callable[[Path], BackEnd]] = {"sqlite": _sqlite}
+def _kafka(broker) -> BackEnd:
+    topic = new_topic()
+    return BackEnd(broker.url(topic), (0, 1, 2), lambda: broker.delete(topic), broker.inexact, broker.fragile)
+
+
+BACK_ENDS: dict[str, Callable[[pytest.FixtureRequest], BackEnd]] = {
+    "sqlite": _sqlite,
+    "tansu": lambda request: _kafka(request.getfixturevalue("tansu_broker")),
+    "apache-kafka": lambda request: _kafka(request.getfixturevalue("apache_broker")),
+    "named-kafka": lambda _: _kafka(named_broker()),
+}
+
+
+@pytest.fixture(scope="session")
+def tansu_broker(tmp_path_factory):
+    with tansu(tmp_path_factory.mktemp("tansu")) as broker:
+        yield broker
+
+
+@pytest.fixture(scope="session")
+def apache_broker(tmp_path_factory):
+    with apache_kafka(Path(tmp_path_factory.mktemp("kafka"))) as broker:
+        yield broker
 
 
 @pytest.fixture(params=sorted(BACK_ENDS))
-def back_end(request, tmp_path) -> BackEnd:
-    return BACK_ENDS[request.param](tmp_path)
+def back_end(request) -> BackEnd:
+    return BACK_ENDS[request.param](request)
+
+
+@pytest.fixture
+def exact_back_end(back_end) -> BackEnd:
+    """One that tells where a partition ends."""
+    if back_end.inexact:
+        pytest.skip(back_end.inexact)
+    return back_end
+
+
+@pytest.fixture
+def losable_back_end(back_end) -> BackEnd:
+    """One that can be lost under a reader."""
+    if back_end.fragile:
+        pytest.skip(back_end.fragile)
+    return back_end

@@ -93,7 +93,7 @@ def open_context(role: str, home: Path | None) -> Context:
     """
     settings = load_settings(**({} if home is None else {"home": home}))
     opened = Home(settings.home)
-    configure_logging(role, opened.logs, settings.logging)
+    configure_logging(role, opened.logs, settings.logging, settings.budget)
     # Compiled kernels are kept in the home: the installed program may be read-only.
     os.environ.setdefault("NUMBA_CACHE_DIR", str(opened.run / "numba"))
     return Context(settings, opened, SystemClock())

@@ -43,22 +43,18 @@ def status(home: HomeOption = None, as_json: JsonOption = False) -> None:
 
 @app.command()
 def maintain(home: HomeOption = None, as_json: JsonOption = False) -> None:
-    """Join small files, delete what is past its retention, and remove files that no kept version needs.
+    """Gather closed days, delete what is past its retention, join small files, remove what no kept version needs.
 
     `matinee ingest` does this by itself; here it is for a lake that nobody ingests into.
     """
-    from matinee.lake.maintenance import maintain as maintain_lake  # noqa: PLC0415
+    from matinee.ingest.upkeep import keep_house  # noqa: PLC0415
 
     context = open_context("lake", home)
-    done = maintain_lake(
-        context.lake,
-        retention_days=context.settings.lake.retention_days,
-        keep_versions_days=context.settings.lake.keep_versions_days,
-        protect=context.kept_versions(),
-    )
+    gathered, done = keep_house(context.lake, context.settings, context.kept_versions())
     if as_json:
-        emit({"tables": [asdict(table) for table in done]})
+        emit({"gathered": asdict(gathered), "tables": [asdict(table) for table in done]})
         return
+    people.print(f"Watch events gathered into days: {gathered.events:,}; days changed: {gathered.days:,}")
     shown = Table("table", "rows deleted", "files joined", "files written", "files removed", title="Maintained")
     for table in done:
         counts = (table.rows_deleted, table.files_joined, table.files_written, table.files_removed)

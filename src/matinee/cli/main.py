@@ -20,6 +20,7 @@ from matinee.cli import (
     rules,
     serve,
     settings,
+    status,
     trace,
     train,
     tune,
@@ -47,6 +48,7 @@ app.command("recommend")(recommend.run)
 app.command("trace")(trace.run)
 app.command("read")(lines.run)
 app.command("settings")(settings.run)
+app.command("status")(status.run)
 app.add_typer(history.app, name="history")
 app.add_typer(keys.app, name="keys")
 app.add_typer(lake.app, name="lake")

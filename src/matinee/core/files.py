@@ -19,7 +19,7 @@ def write_atomically(path: Path, data: bytes, *, mode: int = 0o644) -> None:
 
 @contextlib.contextmanager
 def replacing(path: Path, *, mode: int = 0o644) -> Iterator[BinaryIO]:
-    """A file to write that takes the place of `path` when the block ends well: fsynced, renamed, its folder fsynced.
+    """A file to write that takes the place of `path` when the block ends well: fsynced and renamed.
 
     It lies beside it until then; where the block raises, nothing is left of it.
     """

@@ -63,6 +63,10 @@ class LakeSettings(_Section):
     """Commits after which small files are joined and a checkpoint is written."""
     keep_versions_days: Annotated[int, Field(gt=0)] = 7
     """Days for which every version of a table can be read again."""
+    keep_watches_days: Annotated[int, Field(gt=0)] | None = 40
+    """Days after receipt that single watch events stay; then `watch_days` has their minutes. Unset: they stay."""
+    maintain_minutes: Annotated[float, Field(gt=0)] = 60.0
+    """Minutes after which the lake is maintained though there were fewer commits."""
 
 
 class HistorySettings(_Section):
@@ -172,6 +176,17 @@ class LoggingSettings(_Section):
     """Rotated files kept for each role."""
 
 
+class BudgetSettings(_Section):
+    """How much room each root of the home may take."""
+
+    data_megabytes: Annotated[float, Field(gt=0)] | None = None
+    """Megabytes of `data/` at which the lake takes no more until there is room; unset: what the disk holds."""
+    logs_megabytes: Annotated[float, Field(gt=0)] = 500.0
+    """Megabytes of `logs/` above which the oldest rotated files go."""
+    reserve_megabytes: Annotated[float, Field(ge=0)] = 200.0
+    """Megabytes of a disk that the lake and the log files leave free, for the event log, history and alarms."""
+
+
 class Settings(BaseSettings):
     """Everything that can be set, in sections."""
 
@@ -198,6 +213,7 @@ class Settings(BaseSettings):
     serving: ServingSettings = ServingSettings()
     up: UpSettings = UpSettings()
     logging: LoggingSettings = LoggingSettings()
+    budget: BudgetSettings = BudgetSettings()
 
     @classmethod
     def settings_customise_sources(

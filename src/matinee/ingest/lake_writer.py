@@ -38,6 +38,7 @@ class LakeWriter:
         patience: of this thread.
         upkeep: called in the thread after each commit, with the number of commits so far: maintenance of the
             lake must never run beside a commit.
+        require_room: called in the thread before each try of a commit; raises `OutOfRoom` where it must wait.
     """
 
     def __init__(
@@ -45,10 +46,12 @@ class LakeWriter:
         stores: Opened,
         patience: Patience,
         upkeep: Callable[[int], None],
+        require_room: Callable[[], None],
     ) -> None:
         self._stores = stores
         self._patience = patience
         self._upkeep = upkeep
+        self._require_room = require_room
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="lake")
         self._work: Future[Committed | None] | None = None
         self.commits = 0
@@ -117,7 +120,12 @@ class LakeWriter:
     def _commit_source(self, source: Source, batches: list[Batch]) -> dict[str, int]:
         tables = lake_tables(batches)
         start, end = batches[0].start, batches[-1].end
-        return self._patience.call("lake", lambda: self._stores.lake.commit(source, tables, start=start, end=end))
+
+        def commit() -> dict[str, int]:
+            self._require_room()
+            return self._stores.lake.commit(source, tables, start=start, end=end)
+
+        return self._patience.call("lake", commit)
 
     def _trim(self, ends: Mapping[Source, int]) -> None:
         """What is not trimmed now is trimmed with the next commit; a log made again is the reader's to notice."""

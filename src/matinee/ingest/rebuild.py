@@ -17,6 +17,8 @@ from matinee.history.replacement import replacement
 from matinee.ingest.pipeline import to_actions
 from matinee.ingest.report import Progress, no_progress
 from matinee.lake.lake import Lake
+from matinee.lake.rollup import ROLLED_UP, rolled_up_end
+from matinee.lake.schemas import EVENTS
 
 READ_ROWS = 500_000
 """Positions read from the lake at a time."""
@@ -25,6 +27,7 @@ APPLY_ROWS = 50_000
 GENTLE_ROWS = 5_000
 """The same beside a writer of fresh events, which waits for no longer than these take."""
 _COLUMNS = ["position", "user", "item", "time", "minute", "rating"]
+_ACTION_SCHEMA = {name: EVENTS.columns[name] for name in _COLUMNS}
 
 
 def missing(lake: Lake, history: History) -> dict[Source, tuple[int, int]]:
@@ -46,7 +49,8 @@ def catch_up(
 ) -> int:
     """Fold into history what the lake holds and history lacks, source by source in the order of the positions.
 
-    Idempotent, and may be broken off at any point: the next call goes on from there.
+    Idempotent, and may be broken off at any point: the next call goes on from there. A history that has nothing of
+    any other source first gets the minutes of the days that were gathered; one that has, had their single events.
 
     Args:
         lake: to read `events` from.
@@ -63,10 +67,11 @@ def catch_up(
     Raises:
         RetryableError: the lake or history did not answer.
     """
+    new = _fold_gathered(lake, history, stopping) if not set(history.applied()) - {ROLLED_UP} else 0
     spans = {source: span for source, span in missing(lake, history).items() if only(source)}
     total = sum(end - start for start, end in spans.values())
     step = min(READ_ROWS, at_most or READ_ROWS)
-    new = done = 0
+    done = 0
     for source, (start, end) in spans.items():
         for low in range(start, end, step):
             if stopping() or (at_most is not None and done >= at_most):
@@ -89,6 +94,36 @@ def _fold(lake: Lake, history: History, source: Source, low: int, high: int, app
     for piece in rows.iter_slices(apply_rows):
         new += history.apply(source, to_actions(piece), end=piece["position"][-1] + 1)
     history.apply(source, to_actions(rows.clear()), end=high)
+    return new
+
+
+def _fold_gathered(lake: Lake, history: History, stopping: Callable[[], bool]) -> int:
+    """Fold `watch_days` into an empty history, each minute at its day's first moment, oldest days first."""
+    end, position, new = rolled_up_end(lake), 0, 0
+    if history.applied().get(ROLLED_UP, 0) >= end:
+        return 0
+    days = lake.read("watch_days", columns=["day"]).unique().collect()["day"].sort()
+    for day in days:
+        rows = (
+            lake.read("watch_days", predicate=pl.col("day") == day)
+            .explode("minutes", empty_as_null=False, keep_nulls=False)
+            .sort("user", "item", "minutes")
+            .select(
+                "user",
+                "item",
+                pl.col("day").cast(pl.Datetime("us")).dt.replace_time_zone("UTC").alias("time"),
+                pl.col("minutes").alias("minute"),
+                pl.lit(None, pl.Float32).alias("rating"),
+            )
+            .collect()
+            .with_row_index("position", offset=position)
+        )
+        position += len(rows)
+        for piece in rows.iter_slices(APPLY_ROWS):
+            if stopping():
+                return new
+            new += history.apply(ROLLED_UP, to_actions(piece), end=int(piece["position"][-1]) + 1)
+    history.apply(ROLLED_UP, to_actions(pl.DataFrame(schema=_ACTION_SCHEMA)), end=max(position, end))
     return new
 
 

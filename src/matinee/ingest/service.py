@@ -119,9 +119,9 @@ class Ingest:
         began = self._clock.monotonic()
         stores = self._open(stack, accept_new_generation)
         stopping = self._stopping.is_set
-        upkeep = Upkeep(stores, self._settings.lake, self._protected, stopping)
+        upkeep = Upkeep(stores, self._settings, self._home, self._raise_alarm, self._protected, stopping)
         waiting = self._new_patience()
-        writer = LakeWriter(stores, waiting, upkeep.after_commit)
+        writer = LakeWriter(stores, waiting, upkeep.after_commit, upkeep.require_room)
         stack.callback(writer.close)
         intake = Intake(stores, writer, self._patience, self._settings, self._clock, stopping)
         stack.callback(intake.close)
@@ -165,7 +165,7 @@ class Ingest:
             if until_idle and at_end and intake.settled:
                 return
             if not writer.busy and not until_idle and upkeep.due(self._clock.monotonic()):
-                writer.run(upkeep.catch_up_others)
+                writer.run(upkeep.between_commits)
             left = poll_seconds - (self._clock.monotonic() - began)
             if not full and left > 0:
                 self._clock.sleep(left)

@@ -1,13 +1,20 @@
 """What ingest does for the lake and for history besides taking in its log: between commits, never beside one."""
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from functools import partial
 
-from matinee.core.errors import RetryableError
+from matinee.core.alarms import RaiseAlarm
+from matinee.core.budget import REMEDY, Gate, Room, Sizes, State, measure, room_of
+from matinee.core.errors import OutOfRoom, RetryableError
+from matinee.core.home import Home
 from matinee.core.logging import get_logger
-from matinee.core.settings import LakeSettings
+from matinee.core.settings import Settings
 from matinee.ingest.rebuild import catch_up
 from matinee.ingest.stores import Opened
-from matinee.lake.maintenance import maintain
+from matinee.lake.lake import Lake
+from matinee.lake.maintenance import Maintained, maintain
+from matinee.lake.rollup import RolledUp, roll_up
 
 _log = get_logger(__name__)
 Protected = Callable[[], Iterable[Mapping[str, int]]]
@@ -17,55 +24,102 @@ OTHERS_EVERY_SECONDS = 2.0
 """How often ingest looks whether an import has given the lake something that history lacks."""
 OTHERS_POSITIONS = 100_000
 """How much of it is folded in at a time, so that commits do not wait long."""
+MAKE_ROOM_SECONDS = 60.0
+"""How often maintenance is tried while the lake is full."""
+
+
+def keep_house(
+    lake: Lake, settings: Settings, protected: Iterable[Mapping[str, int]]
+) -> tuple[RolledUp, list[Maintained]]:
+    """Gather closed days, delete what is past its retention, compact and vacuum, as the settings say.
+
+    Raises:
+        StoreUnavailable: the store failed, or other writers were always quicker.
+        OutOfRoom: the disk is full.
+    """
+    keep = settings.lake.keep_watches_days
+    rolled_up = RolledUp() if keep is None else roll_up(lake, keep)
+    maintained = maintain(
+        lake,
+        retention_days=settings.lake.retention_days,
+        keep_versions_days=settings.lake.keep_versions_days,
+        protect=protected,
+    )
+    return rolled_up, maintained
 
 
 class Upkeep:
-    """Maintenance of the lake, and history of sources that others put into the lake.
+    """Maintenance of the lake within its budget, and history of sources that others put into the lake.
 
     An import writes to the lake while ingest runs, but only one process writes to history at a time: that is
     ingest, which then gives history what the import brought.
 
     Args:
         stores: the open stores.
-        settings: how often to compact, and how long to keep what.
+        settings: how often to maintain, how long to keep what, and how much room there may be.
+        home: whose roots are measured.
+        raise_alarm: told when the data root is nearly full or full.
         protected: versions that maintenance must leave readable.
         stopping: whether an end was asked for.
     """
 
     def __init__(
-        self, stores: Opened, settings: LakeSettings, protected: Protected, stopping: Callable[[], bool]
+        self,
+        stores: Opened,
+        settings: Settings,
+        home: Home,
+        raise_alarm: RaiseAlarm,
+        protected: Protected,
+        stopping: Callable[[], bool],
     ) -> None:
         self._stores = stores
         self._settings = settings
+        self._home = home
+        self._raise_alarm = raise_alarm
         self._protected = protected
         self._stopping = stopping
-        self._looked_at = float("-inf")
+        self._clock = stores.lake.clock
+        self._looked_at = self._made_room_at = float("-inf")
+        self._maintained_at = self._clock.monotonic()
+        budget = settings.budget
+        data = partial(room_of, "data", home.data, budget.data_megabytes, budget.reserve_megabytes)
+        logs = partial(room_of, "logs", home.logs, None, budget.reserve_megabytes)  # rotation holds its budget
+        self._gate = Gate(data, self._clock, self._tell)
+        self._logs_gate = Gate(logs, self._clock, self._tell)
         self.caught_up = 0
         """Actions of other sources that history got from the lake."""
 
     def after_commit(self, commits: int) -> None:
-        """Compact, and delete what is too old, after every so many commits."""
-        if commits % self._settings.compact_after_commits:
-            return
+        """Maintain the lake after every so many commits, or so many minutes."""
+        if commits % self._settings.lake.compact_after_commits == 0 or self._is_late():
+            self._maintain()
+        with suppress(OutOfRoom):  # log files stop by themselves; the alarm is what was wanted
+            self._logs_gate.require()
+
+    def require_room(self) -> None:
+        """Return where the lake may take more; where it is full, first see whether maintenance makes room.
+
+        Raises:
+            OutOfRoom: the data root is full.
+        """
         try:
-            maintain(
-                self._stores.lake,
-                retention_days=self._settings.retention_days,
-                keep_versions_days=self._settings.keep_versions_days,
-                protect=self._protected(),
-            )
-        except RetryableError as error:  # the next time is soon enough
-            _log.warning("not_maintained", error=str(error))
+            self._gate.require()
+        except OutOfRoom:
+            if self._clock.monotonic() - self._made_room_at < MAKE_ROOM_SECONDS:
+                raise
+            self._made_room_at = self._clock.monotonic()
+            self._maintain()
+            self._gate.require()
 
     def due(self, monotonic: float) -> bool:
-        """Whether it is time to look what others put into the lake."""
+        """Whether it is time for `between_commits`."""
         if monotonic - self._looked_at < OTHERS_EVERY_SECONDS:
             return False
         self._looked_at = monotonic
         return True
 
-    def catch_up_others(self) -> None:
-        """Give history some of what others put into the lake."""
+    def between_commits(self) -> None:
+        """Give history some of what others put into the lake; maintain a lake that nothing comes into."""
         mine = self._stores.log.generation
         try:
             self.caught_up += catch_up(
@@ -77,3 +131,30 @@ class Upkeep:
             )
         except RetryableError as error:
             _log.warning("history_not_caught_up", error=str(error))
+        if self._is_late():
+            self._maintain()
+
+    def _is_late(self) -> bool:
+        return self._clock.monotonic() - self._maintained_at >= 60 * self._settings.lake.maintain_minutes
+
+    def _maintain(self) -> None:
+        self._maintained_at = self._clock.monotonic()
+        try:
+            rolled_up, _ = keep_house(self._stores.lake, self._settings, self._protected())
+            _log.info("maintained", events_gathered=rolled_up.events, days_changed=rolled_up.days)
+        except RetryableError as error:  # the next time is soon enough
+            _log.warning("not_maintained", error=str(error))
+        try:
+            Sizes(self._home, self._clock).note(measure(self._home, self._settings.budget))
+        except OSError as error:
+            _log.warning("sizes_not_noted", error=str(error))
+
+    def _tell(self, state: State, room: Room) -> None:
+        """A root is nearly full, full, or has room again."""
+        evidence = {"root": room.root, "used": room.used, "budget": room.budget, "free_on_disk": room.free}
+        if state == "full":
+            self._raise_alarm("root_full", "critical", evidence, REMEDY)
+        elif state == "nearly_full":
+            self._raise_alarm("root_nearly_full", "warning", evidence, REMEDY)
+        else:
+            _log.warning("root_has_room_again", **evidence)

@@ -146,7 +146,7 @@ class Lake:
             OutOfRoom: the disk is full.
         """
         frames = checked_batch(source, tables, start, end, self.clock.now_us())
-        self._register(source)
+        self.register(source)
         return {name: self._commit_table(name, source, frame, start, end) for name, frame in frames.items()}
 
     def _commit_table(self, name: str, source: Source, frame: pl.DataFrame | None, start: int, end: int) -> int:
@@ -192,7 +192,7 @@ class Lake:
         """
         return find_served(self.read, request_id)
 
-    def _register(self, source: Source) -> None:
+    def register(self, source: Source) -> None:
         """Note a source before its first commit, once."""
         if source in self._known_sources:
             return

