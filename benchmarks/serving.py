@@ -12,8 +12,8 @@ options, held to the first core with the process that writes its telemetry; what
     quiet       the same, telemetry off
     reranking   the same as matinee with serving.diversity 0.3 (MMR over the best 100)
     uncached    the same as matinee, no fold-in is kept
-    constant    a bare ASGI function that sends a constant of the same length
-    starlette   the same constant from a Starlette route
+    constant    a bare ASGI function that sends one answer made beforehand, headers and all
+    starlette   the same from a Starlette route
 
 peak: requests a second by `wrk`, where it is installed: each path through the service alone, and the mix (70%
     looked up, 25% folded in and cached, 5% folded in now, all re-ranked), each in interleaved pairs with the

@@ -1,14 +1,15 @@
 """The home that `serving.py` measures on: a bundle, histories, and rules, all made up from fixed seeds.
 
 Users `user0000000` and on: the first seven tenths did nothing since the bundle's snapshot (they are looked up), the
-others did (they are folded in). Everyone has ten items in the history, and sixty seen and a top 100 in the bundle.
+others did (they are folded in). Everyone has sixty seen items and a top 100 in the bundle, and ten items in the
+history: of the first they are among the seen, of the others they are new.
 """
 
-import random
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from matinee.bundle.attributes import ALWAYS_US, ItemAttributes
 from matinee.bundle.contents import BundleContents, UserBlock
@@ -83,19 +84,35 @@ def _write_bundle(home: Home, n_users: int) -> None:
 
 
 def _user_blocks(n_users: int) -> Iterator[UserBlock]:
-    rng = np.random.default_rng(0)
-    for start in range(0, n_users, _BLOCK):
-        rows = min(_BLOCK, n_users - start)
-        drawn = (N_ITEMS * rng.random((rows, TOP + SEEN)) ** 3).astype(np.int32)
+    for start, items in _items_of_users(n_users):
+        rows, rng = len(items), np.random.default_rng((6, start))
         yield UserBlock(
             ids=[user(start + row) for row in range(rows)],
-            top=np.ascontiguousarray(drawn[:, :TOP]),
+            top=np.ascontiguousarray(items[:, :TOP]),
             scores=-np.sort(-rng.random((rows, TOP), dtype=np.float32)),
             seen_indptr=np.arange(rows + 1, dtype=np.int64) * SEEN,
-            seen_indices=drawn[:, TOP:].reshape(-1),
+            seen_indices=items[:, TOP : TOP + SEEN].reshape(-1),
             segments=rng.integers(-1, 3, rows).astype(np.int16),
             ages=rng.integers(-1, 80, rows).astype(np.int16),
         )
+
+
+def _items_of_users(n_users: int) -> Iterator[tuple[int, NDArray[np.int32]]]:
+    """Of each block of users the first one's number, and item indices: `TOP`, then `SEEN`, then `LATELY` new ones.
+
+    Distinct in each row, in no order, and popular ones more often.
+    """
+    for start in range(0, n_users, _BLOCK):
+        rng = np.random.default_rng((0, start))
+        rows = np.sort(_drawn(rng, (min(_BLOCK, n_users - start), TOP + SEEN + LATELY)), axis=1)
+        while (repeated := rows[:, 1:] == rows[:, :-1]).any():
+            rows[:, 1:][repeated] = _drawn(rng, int(repeated.sum()))
+            rows.sort(axis=1)
+        yield start, rng.permuted(rows, axis=1)
+
+
+def _drawn(rng: np.random.Generator, shape: int | tuple[int, int]) -> NDArray[np.int32]:
+    return (N_ITEMS * rng.random(shape) ** 3).astype(np.int32)
 
 
 def fold_in() -> FoldIn:
@@ -127,12 +144,14 @@ def _attributes() -> ItemAttributes:
 
 
 def _write_history(home: Home, n_users: int) -> None:
-    rng = random.Random(2)
+    old = looked_up(n_users)
     with LmdbHistory(home.data / "history") as history:
-        for start in range(0, n_users, _BLOCK):
-            users = [user(row) for row in range(start, min(start + _BLOCK, n_users)) for _ in range(LATELY)]
+        for start, drawn in _items_of_users(n_users):
+            users = [user(start + row) for row in range(len(drawn)) for _ in range(LATELY)]
+            seen, new = drawn[:, TOP : TOP + LATELY], drawn[:, -LATELY:]
+            is_old = np.arange(start, start + len(drawn))[:, None] < old.stop
+            items = [ITEMS[index] for index in np.where(is_old, seen, new).reshape(-1).tolist()]
             positions = [start * LATELY + offset for offset in range(len(users))]
-            items = [ITEMS[int(N_ITEMS * rng.random() ** 3)] for _ in users]
             times = [1_700_000_000_000_000 + position for position in positions]
             ratings: list[float | None] = [5.0] * len(users)
             actions = Actions(positions, users, items, times, [None] * len(users), ratings)

@@ -15,12 +15,13 @@ from typing import Any
 import httpx
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from matinee.core.home import Home
 from matinee.core.settings import ServingSettings, Settings
 from matinee.serving.app import create_app
+from matinee.serving.headers import SECURITY_HEADERS
 from matinee.serving.limits import granian_settings
 from matinee.serving.server import SWITCH_SECONDS, require_free, run_app
 from serving_home import CLOCK, ITEMS
@@ -34,7 +35,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 """What each variant of matinee sets; `quiet` records no answers."""
 CONSTANTS = ("constant", "starlette")
-"""The same body from a bare ASGI function, and from a Starlette route."""
+"""The same answer, made beforehand, from a bare ASGI function, and from a Starlette route."""
 
 
 def application(variant: str, home: Home) -> Any:
@@ -50,19 +51,17 @@ def application(variant: str, home: Home) -> Any:
 
 def constant_route(body: bytes) -> Any:
     """A Starlette application with one route that answers a constant."""
+    headers = {name.decode(): value.decode() for name, value in _headers(body)}
 
     async def endpoint(_: Request) -> Response:
-        return PlainTextResponse(body, headers={"x-request-id": "0" * 32, "x-model-version": "constant"})
+        return Response(body, headers=headers)
 
     return Starlette(routes=[Route("/recommend/{user}", endpoint), Route("/readyz", endpoint)])
 
 
 def constant_function(body: bytes) -> Any:
     """The least that Granian can be asked to do in ASGI."""
-    headers = [
-        (b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(body)),
-        (b"x-request-id", b"0" * 32), (b"x-model-version", b"constant"),
-    ]  # fmt: skip
+    headers = _headers(body)
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
@@ -75,6 +74,15 @@ def constant_function(body: bytes) -> Any:
         await send({"type": "http.response.body", "body": body})
 
     return app
+
+
+def _headers(body: bytes) -> list[tuple[bytes, bytes]]:
+    """What matinee sends with every answer: the constant is to be the same bytes on the wire."""
+    return [
+        (b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(body)),
+        (b"x-request-id", b"0" * 32), (b"x-model-version", b"20261126T125645Z-als-00000000"),
+        (b"x-matinee-step", b"personal"), *SECURITY_HEADERS,
+    ]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

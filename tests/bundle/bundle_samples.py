@@ -48,13 +48,18 @@ def user_block(ids: list[str], *, n_items: int = 6, width: int = 3, seed: int = 
     seen = [np.flatnonzero(rng.random(n_items) < 0.4) for _ in ids]
     fields: dict[str, Any] = {
         "ids": ids,
-        "top": rng.integers(0, n_items, (len(ids), width), dtype=np.int32),
+        "top": np.array([_some_unseen(rng, n_items, items, width) for items in seen], dtype=np.int32),
         "scores": -np.sort(-rng.random((len(ids), width), dtype=np.float32)),
         "seen_indptr": np.cumsum([0, *map(len, seen)], dtype=np.int64),
         "seen_indices": np.concatenate([*seen, np.empty(0)]).astype(np.int32),
         "segments": rng.integers(-1, 2, len(ids)).astype(np.int16),
     }
     return UserBlock(**(fields | changes))
+
+
+def _some_unseen(rng: np.random.Generator, n_items: int, seen: np.ndarray, width: int) -> np.ndarray:
+    chosen = rng.permutation(np.setdiff1d(np.arange(n_items), seen))[:width]
+    return np.pad(chosen, (0, width - len(chosen)), constant_values=-1)
 
 
 def contents(users: Iterable[UserBlock] | None = None, *, n_items: int = 6, **changes: Any) -> BundleContents:

@@ -35,8 +35,8 @@ def blocks(draw: st.DrawFn) -> tuple[list[UserBlock], int]:
     item = st.integers(0, n_items - 1)
     made = []
     for part in (ids[:cut], ids[cut:]):
-        tops = [draw(st.lists(item, max_size=width)) for _ in part]
         seen = [draw(st.lists(item, unique=True)) for _ in part]
+        tops = [[i for i in draw(st.lists(item, max_size=width)) if i not in met] for met in seen]
         rows = [row + [-1] * (width - len(row)) for row in tops]
         scores = [
             draw(st.lists(st.floats(width=32, allow_nan=False), min_size=width, max_size=width)) for _ in part
@@ -190,7 +190,7 @@ def test_many_users_in_many_blocks_outgrow_the_first_map(write, run):
     blocks = [
         UserBlock(
             ids=[f"{number:02d}-{row:03d}" for row in range(rows)],
-            top=np.zeros((rows, 1), np.int32),
+            top=np.full((rows, 1), -1, np.int32),
             scores=np.zeros((rows, 1), np.float32),
             seen_indptr=np.arange(rows + 1, dtype=np.int64) * n_items,
             seen_indices=everything,

@@ -1,5 +1,6 @@
 """What the LMDB history promises beyond the interface: several processes, crashes, growth, damage."""
 
+import os
 import shutil
 import signal
 import subprocess
@@ -213,6 +214,36 @@ def test_a_file_cut_short_is_corrupt_to_readers_and_set_aside_by_the_writer(path
     with LmdbHistory(path, map_bytes=SMALL_MAP) as store:
         assert store.get("u") is None
     assert (path / "data.set-aside").stat().st_size == 8_192
+
+
+def test_a_file_cut_short_while_it_is_open_is_corrupt_to_all_and_ends_nobody(path):
+    actions = Actions([0], ["u"], ["a+1"], [1], [None], [5.0])
+    with LmdbHistory(path, map_bytes=SMALL_MAP) as store:
+        store.apply(SOURCE, actions, end=1)
+    with LmdbHistory(path, read_only=True) as reader:
+        os.truncate(path / "data.mdb", 8_192)
+        with pytest.raises(Corrupt, match="cut short") as corrupt:
+            reader.get("u")
+        assert corrupt.value.remedy
+    with LmdbHistory(path, map_bytes=SMALL_MAP) as store:
+        store.apply(SOURCE, actions, end=1)  # now the file has grown
+        os.truncate(path / "data.mdb", 8_192)
+        for ask in (lambda: store.get("u"), lambda: store.apply(SOURCE, actions, end=1)):
+            with pytest.raises(Corrupt, match="cut short"):
+                ask()
+    with LmdbHistory(path, map_bytes=SMALL_MAP) as store:
+        assert store.get("u") is None
+
+
+def test_how_far_another_process_has_grown_it_is_known_to_whoever_asks_whether_it_was_replaced(path):
+    LmdbHistory(path, map_bytes=SMALL_MAP).close()
+    size = (path / "data.mdb").stat().st_size
+    with LmdbHistory(path, read_only=True, follow=False) as reader:
+        os.truncate(path / "data.mdb", size + 4_096)  # as a writer does
+        assert not reader.is_replaced()
+        os.truncate(path / "data.mdb", size)
+        with pytest.raises(Corrupt, match="cut short"):
+            reader.get("u")
 
 
 def test_a_reader_follows_a_store_that_was_made_again(path, tmp_path):

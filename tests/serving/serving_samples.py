@@ -129,7 +129,7 @@ from matinee.core.settings import load_settings
 from matinee.serving.server import serve
 settings = load_settings(home=Path(sys.argv[1]))
 home = Home(settings.home)
-configure_logging("serve", home.logs, settings.logging)
+configure_logging("serve", home.logs, settings.logging, settings.budget)
 serve(settings, home)
 """
 

@@ -1,24 +1,22 @@
 """A store that ends the process which touches it: the next process goes without it, and says so."""
 
+import fcntl
 import signal
-import time
 from pathlib import Path
 
-import httpx
 import pytest
-from serving_samples import SNAPSHOT_END, act, make_bundle, server, wait_for
+from serving_samples import make_bundle, server, wait_for
 
 from matinee.core.clock import SystemClock
 from matinee.core.errors import Corrupt
 from matinee.core.home import Home
-from matinee.history.lmdb import LmdbHistory
 from matinee.release.plan import publish
 from matinee.serving.crashes import FOLDER, Crashes
 from matinee.serving.fold_cache import FOLDER as FOLD_CACHE
 
 CODE = {"history": "/matinee/history/", "fold_cache": "/fold_cache.py"}
-PID = 4_000_000_000
-"""Of no process: it is beyond what Linux gives out."""
+PID = 1
+"""Of a process that lives, and is not the one that wrote the trace: ids are given out again."""
 
 
 def trace(store: str, data: Path, code: str = "/x/matinee/history/lmdb.py") -> str:
@@ -83,53 +81,29 @@ def test_two_that_start_at_once_look_at_a_trace_without_getting_in_each_others_w
     path = tmp_path / FOLDER / f"{PID}.txt"
     path.write_text(trace("history", data))
     one, other = Crashes(tmp_path, CODE), Crashes(tmp_path, CODE)
+    with path.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # one is at it
+        other._look_at(path)
+        assert path.exists()
     one._look_at(path)
     other._look_at(path)  # found before, and gone by now
     with pytest.raises(Corrupt):
         other.admit("history", data)
 
 
-def metric(url: str, name: str) -> float:
-    lines = httpx.get(f"{url}/metrics").text.splitlines()
-    return float(next(line for line in lines if line.startswith(f"{name} ")).rpartition(" ")[2])
-
-
-def wait_until(holds) -> None:
-    end = time.monotonic() + 20
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.01)
-
-
-def test_a_history_cut_short_under_a_server_costs_one_process_and_then_only_freshness(home: Home):
+def test_the_trace_of_a_process_that_lives_is_left_alone(home: Home, data: Path):
     publish(home.data, make_bundle(home), clock=SystemClock())
-    folder = home.data / "history"
-    with LmdbHistory(folder) as history:
-        for row in range(20):
-            act(history, f"u{row:03d}", ["a+30"], position=SNAPSHOT_END + row)
     with server(home) as (url, process):
         wait_for(url)
-        wait_until(lambda: metric(url, "matinee_history_open") == 1)
-        with (folder / "data.mdb").open("r+b") as file:
-            file.truncate(8_192)
-        with pytest.raises(httpx.TransportError):
-            httpx.get(f"{url}/recommend/u003")
-        assert process.wait(20) == -signal.SIGBUS
-    with server(home) as (url, _):
-        wait_for(url)
-        answer = httpx.get(f"{url}/recommend/u003?n=2")
-        assert (answer.text, answer.headers["X-Matinee-Step"]) == ("a+3,a+4", "personal")
-        wait_until(lambda: metric(url, 'matinee_breaker_state{store="history"}') > 0)
-        assert metric(url, "matinee_history_open") == 0
-        told = (home.logs / "serve.jsonl").read_text()
-        assert "process_crashed" in told
-        assert "ended a process that read it" in told
-        for path in folder.iterdir():  # made again, as `matinee history rebuild` does
-            path.unlink()
-        with LmdbHistory(folder) as history:
-            act(history, "u003", ["a+30"], position=SNAPSHOT_END)
-            wait_until(lambda: metric(url, "matinee_history_open") == 1)
-            assert httpx.get(f"{url}/recommend/u003").headers["X-Matinee-Step"] == "folded_in"
+        path = home.run / FOLDER / f"{process.pid}.txt"
+        path.write_text(trace("history", data))  # in place: the lock is on the file
+        started(home.run).admit("history", data)
+        assert path.exists()
+        process.kill()
+        process.wait()
+        with pytest.raises(Corrupt):
+            started(home.run).admit("history", data)
+        assert not path.exists()
 
 
 def test_a_server_that_ends_well_or_is_killed_leaves_no_mark(home: Home):

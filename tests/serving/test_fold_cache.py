@@ -1,5 +1,6 @@
 """The fold-ins that processes share: kept, bounded, and never waited for."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -223,6 +224,22 @@ def test_a_file_that_cannot_be_opened_is_thrown_away(tmp_path: Path, damage: str
     assert cache.get("v", "u", STAMP) is not None
     assert cache.remade == (damage != "empty")  # an empty file is a new one to LMDB
     cache.close()
+
+
+def test_a_file_cut_short_while_it_is_open_is_made_again_and_ends_nobody(tmp_path: Path, cache: FoldCache):
+    put(cache)
+    cache.tend()
+    os.truncate(data(tmp_path), 8_192)
+    with pytest.raises(Corrupt, match="cut short"):
+        cache.get("v", "u", STAMP)
+    put(cache)
+    cache.tend()
+    assert cache.get("v", "u", STAMP) is not None
+    os.truncate(data(tmp_path), 8_192)
+    put(cache)
+    assert cache.tend() is not None  # who only writes notices too
+    cache.tend()
+    assert (cache.get("v", "u", STAMP) is not None, cache.remade) == (True, 2)
 
 
 def test_a_process_that_made_it_again_is_followed(tmp_path: Path, cache: FoldCache):

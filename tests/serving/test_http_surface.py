@@ -13,6 +13,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from serving_samples import SNAPSHOT_END, act, make_bundle, new_home, settings
 
+from matinee.core.breaker import FAILURES
 from matinee.core.clock import SystemClock
 from matinee.core.errors import StoreUnavailable
 from matinee.core.home import Home
@@ -21,7 +22,6 @@ from matinee.history.lmdb import LmdbHistory
 from matinee.log.sqlite import SqliteLog
 from matinee.release.plan import publish
 from matinee.serving.app import create_app
-from matinee.serving.breaker import FAILURES
 from matinee.serving.headers import SECURITY_HEADERS
 from matinee.serving.load import Load, Shed
 from matinee.serving.request import new_request_id

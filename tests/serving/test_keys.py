@@ -21,6 +21,7 @@ from matinee.core.errors import Corrupt, FormatTooNew, InvalidInput, Locked
 from matinee.core.home import Home
 from matinee.core.logging import configure_logging, get_logger
 from matinee.core.settings import LoggingSettings
+from matinee.serving import keys
 from matinee.serving.key_file import (
     KEYS,
     TOKEN,
@@ -81,6 +82,19 @@ def test_a_scope_holds_those_before_it(home, clock, guard, has, needed):
     order = ["read", "write", "admin"]
     expected = 200 if order.index(has) >= order.index(needed) else 403
     assert status(guard.check(bearer(token), needed)) == expected
+
+
+def test_a_request_s_key_is_looked_at_once_and_each_scope_by_itself(home, clock, guard, monkeypatch):
+    _, token = create_key(home, "shop", Scope.READ, clock=clock)
+    guard.look()
+    hashed = []
+    monkeypatch.setattr(keys, "hash_token", lambda token: hashed.append(token) or hash_token(token))
+    scope = {"headers": bearer(token)}
+    found = [guard.admit(scope, needed) for needed in (Scope.READ, Scope.READ, Scope.WRITE)]
+    assert [status(one) for one in found] == [200, 200, 403]
+    assert hashed == [token]
+    assert guard.refused == {"scope": 1}
+    assert status(guard.admit({"headers": bearer(token[:-1])}, Scope.READ)) == 401
 
 
 def test_without_a_key_the_remedy_is_told(guard):

@@ -1,11 +1,11 @@
 import pytest
 from serving_samples import act
 
+from matinee.core.breaker import FAILURES, LONGEST_PAUSE, SLOW_SECONDS, CircuitOpen, State
 from matinee.core.clock import ManualClock
 from matinee.core.errors import Corrupt, StoreUnavailable
 from matinee.core.home import Home
 from matinee.history.lmdb import LmdbHistory
-from matinee.serving.breaker import FAILURES, LONGEST_PAUSE, SLOW_SECONDS, CircuitOpen, State
 from matinee.serving.live_history import LiveHistory
 
 

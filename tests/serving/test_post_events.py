@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from serving_samples import make_bundle, new_home, server, wait_for
+from structlog.testing import capture_logs
 
 from matinee.core.clock import DAY, HOUR, SystemClock
 from matinee.core.errors import OutOfRoom, RetryableError, StoreUnavailable
@@ -200,7 +201,31 @@ def sink_of(log):
         yield sink
     finally:
         log.go.set()
-        sink.close()
+        sink.close(60)
+
+
+def test_closing_waits_no_longer_than_it_is_told_and_what_had_no_turn_is_refused():
+    log = Log()
+    log.go.clear()
+
+    async def post_and_close(sink):
+        first, second = (asyncio.create_task(sink.append("key:a", [text])) for text in (b"1", b"2"))
+        while sink._thread.ident is None or sink._posts.qsize() != 1:  # the first is being written
+            await asyncio.sleep(0.001)
+        sink.close(0.01)
+        with pytest.raises(StoreUnavailable, match="stopping"):
+            await sink.append("key:a", [b"3"])
+        log.go.set()
+        with pytest.raises(StoreUnavailable, match="stopping"):
+            await second
+        await first
+
+    with sink_of(log) as sink, capture_logs() as logs:
+        asyncio.run(post_and_close(sink))
+        sink.close(60)
+    assert log.appended == [(0, [b"1"])]
+    assert log.closed == 1
+    assert [line["event"] for line in logs] == ["events_left"]
 
 
 def test_a_keys_posts_are_all_in_one_partition_and_keys_are_spread():
@@ -264,7 +289,7 @@ def test_stopping_refuses_what_waits_and_finishes_what_is_being_written():
     async def posts(sink):
         tasks = [asyncio.create_task(sink.append("key:a", [b"%d" % n])) for n in range(3)]
         await asyncio.sleep(0.05)
-        closing_ = asyncio.get_running_loop().run_in_executor(None, sink.close)
+        closing_ = asyncio.get_running_loop().run_in_executor(None, sink.close, 60)
         await asyncio.sleep(0.05)
         log.go.set()
         found = await asyncio.gather(*tasks, return_exceptions=True)
@@ -429,7 +454,7 @@ def test_a_log_that_was_taken_away_is_503_once_and_then_a_new_one(tmp_path: Path
             asyncio.run(sink.append("key:a", [b"two"]))
         asyncio.run(sink.append("key:a", [b"two"]))
     finally:
-        sink.close()
+        sink.close(60)
     with SqliteLog(path, CLOCK) as log:
         assert [batch.values for batch in log.reader(lambda _: 0).poll(max_records=9, timeout=0)] == [[b"two"]]
 
@@ -465,7 +490,7 @@ def test_a_full_disk_takes_nothing_and_goes_on_when_there_is_room(small_disk: Pa
         ballast.unlink()
         asyncio.run(sink.append("key:a", [b"two"]))
     finally:
-        sink.close()
+        sink.close(60)
     with SqliteLog(small_disk / "log.sqlite", CLOCK) as log:
         found = [
             value for batch in log.reader(lambda _: 0).poll(max_records=9, timeout=0) for value in batch.values

@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 from serving_samples import N_ITEMS, SNAPSHOT_END, act, new_home, open_sample
 
 from matinee.bundle.open import Bundle
+from matinee.core.breaker import Breaker
 from matinee.core.clock import ManualClock
 from matinee.core.errors import Corrupt
 from matinee.core.home import Home
 from matinee.history.lmdb import LmdbHistory
 from matinee.history.record import Glance
 from matinee.serving.answer import Answer, Budget, Part, Reason, Step
-from matinee.serving.breaker import Breaker
 from matinee.serving.load import Shed
 from matinee.serving.recommender import Recommender
 from matinee.serving.request import Question
@@ -161,7 +161,7 @@ def spoil(path: Path, key: bytes) -> None:
 
 def test_a_bundle_whose_users_cannot_be_read_still_folds_in(bundle: Bundle, history: LmdbHistory):
     act(history, "u004", ["a+0"], position=0)
-    bundle.close()
+    bundle.users.close()
     asking = Asking(bundle, history.glance)
     found = asking("u004", 3)
     assert (numbers(found), found.step) == ([2, 4, 6], Step.FOLDED_IN)

@@ -12,13 +12,13 @@ from test_serving_answer import Asking, numbers
 
 from matinee.bundle.attributes import ItemAttributes
 from matinee.bundle.open import Bundle
+from matinee.core.breaker import FAILURES, State
 from matinee.core.clock import ManualClock
 from matinee.core.errors import StoreUnavailable
 from matinee.core.home import Home
 from matinee.history.lmdb import LmdbHistory
 from matinee.serving.answer import Part, Reason, Step
 from matinee.serving.arrange import Style
-from matinee.serving.breaker import FAILURES, State
 from matinee.serving.filters import Filter
 from matinee.serving.fold_cache import FoldCache
 from matinee.serving.load import Shed

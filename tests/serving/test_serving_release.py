@@ -3,7 +3,7 @@ from serving_samples import make_bundle
 
 from matinee.bundle.open import Bundle
 from matinee.core.clock import ManualClock
-from matinee.core.errors import StoreUnavailable
+from matinee.core.errors import Corrupt, StoreUnavailable
 from matinee.core.home import Home
 from matinee.release.plan import RELEASE, Arm, publish, publish_arms, rollback
 from matinee.serving.release import GRACE_SECONDS, ReleaseHolder
@@ -200,3 +200,84 @@ def test_nobody_in_particular_is_in_the_first_arm(home: Home, holder: ReleaseHol
     holder.look()
     assert holder.current is not None
     assert holder.current.choose(None)[0] == "main"
+
+
+def cut_short(home: Home, version: str, name: str = "users.lmdb") -> None:
+    with (home.bundles / version / name).open("r+b") as file:
+        file.truncate(8_192 if name == "users.lmdb" else 100)
+
+
+@pytest.mark.parametrize("name", ["users.lmdb", "fold_in-item_factors.npy"])
+def test_a_bundle_cut_short_while_it_answers_is_left_for_the_one_before(
+    home: Home, holder: ReleaseHolder, name: str
+):
+    first, second = release(home, "a"), release(home, "b")
+    holder.look()
+    damaged = bundle_of(holder)
+    cut_short(home, second, name)
+    if name == "users.lmdb":
+        with pytest.raises(Corrupt, match="cut short"):
+            damaged.user("u001")
+    else:
+        assert damaged.fold_in is None
+    assert len(damaged.popular()) == len(damaged.items)  # there is always this to answer with
+    for _ in range(3):
+        holder.look()
+    assert (bundle_of(holder).version, holder.refused, holder.swaps) == (first, 1, 2)
+    assert f"{name} has" in holder.why_not
+    cut_short(home, first)
+    third = release(home, "c")
+    holder.look()
+    assert (bundle_of(holder).version, holder.why_not) == (third, "")
+
+
+def test_with_no_release_before_it_a_bundle_cut_short_goes_on_as_well_as_it_can(home: Home, holder: ReleaseHolder):
+    version = release(home, "a")
+    holder.look()
+    cut_short(home, version)
+    for _ in range(3):
+        holder.look()
+    assert (bundle_of(holder).version, holder.refused, holder.swaps) == (version, 1, 1)
+    assert "has 8192 bytes" in holder.why_not
+
+
+def test_the_release_fallen_back_to_is_left_too_when_it_is_cut_short(home: Home, holder: ReleaseHolder):
+    first, second, third = (release(home, name) for name in "abc")
+    holder.look()
+    for damaged, answers in ((third, second), (second, first)):
+        cut_short(home, damaged)
+        holder.look()
+        assert bundle_of(holder).version == answers
+
+
+def test_two_arms_that_take_the_place_of_two_others_open_no_third_bundle(home: Home, holder: ReleaseHolder):
+    a, b, c, d = (make_bundle(home, name) for name in "abcd")
+    publish_arms(home.data, [Arm("canary", b, 0.1), Arm("main", a, 0.9)], clock=CLOCK)
+    holder.look()
+    publish_arms(home.data, [Arm("canary", d, 0.1), Arm("main", c, 0.9)], clock=CLOCK)
+    answered = []
+    for _ in range(12):
+        holder.look()
+        assert holder.current is not None
+        assert holder.held <= 2
+        answered.append(sorted(holder.current.bundles))
+        CLOCK.sleep(GRACE_SECONDS / 4)
+    assert [versions for at, versions in enumerate(answered) if versions not in answered[:at]] == [
+        [a],
+        [c],
+        sorted([c, d]),
+    ]
+    assert holder.why_not == ""
+    assert {holder.current.choose(f"user{number}")[0] for number in range(100)} == {"main", "canary"}
+
+
+def test_arms_that_would_be_refused_cost_those_that_answer_nothing(home: Home, holder: ReleaseHolder):
+    a, b, c, d = (make_bundle(home, name) for name in "abcd")
+    publish_arms(home.data, [Arm("main", a, 0.5), Arm("canary", b, 0.5)], clock=CLOCK)
+    holder.look()
+    publish_arms(home.data, [Arm("main", c, 0.5), Arm("canary", d, 0.5)], clock=CLOCK)
+    cut_short(home, d)
+    for _ in range(3):
+        holder.look()
+    assert holder.current is not None
+    assert (set(holder.current.bundles), holder.refused) == ({a, b}, 1)

@@ -19,6 +19,8 @@ MAX_TOP = 65_535
 MAX_SEGMENTS = 32_767
 UNKNOWN_AGE = -1
 MAX_AGE = 255
+_CHECKED = 64
+"""Users whose lists are compared with what they have seen at once: so many fit into a processor's cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +29,7 @@ class UserBlock:
 
     Attributes:
         ids: u user ids. Ascending, within a block and from block to block, is fastest and smallest on disk.
-        top: int32, shape (u, n); item indices, best first; -1 where there are no more.
+        top: int32, shape (u, n); item indices, best first, none that was seen; -1 where there are no more.
         scores: float32, shape (u, n), aligned with `top`.
         seen_indptr: int64, shape (u + 1,); row r has seen `seen_indices[seen_indptr[r]:seen_indptr[r + 1]]`.
         seen_indices: int32, item indices; distinct within a row.
@@ -68,10 +70,28 @@ class UserBlock:
         return np.full(len(self.ids), UNKNOWN_AGE, dtype=np.int16) if self.ages is None else self.ages
 
     def check(self, n_items: int, n_segments: int) -> None:
-        """Raise `InvalidInput` where an index or a segment is out of range."""
+        """Raise `InvalidInput` where an index or a segment is out of range, or `top` holds what was seen."""
         expect_range("top", self.top, -1, n_items)
         expect_range("seen_indices", self.seen_indices, 0, n_items)
         expect_range("segments", self.segments, -1, n_segments)
+        user = self._shown_again(n_items)
+        if user is not None:
+            raise InvalidInput(f"top of user {user} holds an item that the user has seen")
+
+    def _shown_again(self, n_items: int) -> str | None:
+        """The first user whose `top` holds something seen; nothing where there is none, as it has to be."""
+        seen = np.zeros((_CHECKED, n_items + 1), dtype=np.bool_)  # the last column is for what is no item: -1
+        for start in range(0, len(self.ids), _CHECKED):
+            top = self.top[start : start + _CHECKED]
+            ends = self.seen_indptr[start : start + len(top) + 1]
+            rows = np.repeat(np.arange(len(top)), np.diff(ends))
+            columns = self.seen_indices[ends[0] : ends[-1]]
+            seen[rows, columns] = True
+            again = seen[np.arange(len(top))[:, None], top].any(axis=1)
+            if again.any():
+                return self.ids[start + int(again.argmax())]
+            seen[rows, columns] = False
+        return None
 
 
 @dataclass(frozen=True, slots=True)

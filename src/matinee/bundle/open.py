@@ -1,4 +1,8 @@
-"""Opening a bundle: verified once per host, mapped into memory once for all processes."""
+"""Opening a bundle: verified once per host; what is large is mapped into memory once for all processes.
+
+That is the users and the item factors. Either may be cut short while it is open, and touching what is missing would
+end the process: so each is asked for its length before it is read (`core/mapped.py`). What is small is read.
+"""
 
 import os
 from collections.abc import Callable, Mapping
@@ -14,9 +18,11 @@ from matinee.bundle.users import USERS, UserEntry, Users
 from matinee.bundle.verify import verify_bundle
 from matinee.bundle.write import FOLD_IN_PREFIX, ITEM_MINUTES, ITEMS, POPULAR
 from matinee.core.errors import Corrupt
+from matinee.core.mapped import MappedFile
 from matinee.events.offsets import Source
 from matinee.models.fold_in import FoldIn
 
+FACTORS = f"{FOLD_IN_PREFIX}item_factors.npy"
 _READ_BYTES = 1 << 20
 
 
@@ -24,8 +30,8 @@ class Bundle:
     """An open bundle. Made by `open_bundle`; safe to use from several threads.
 
     Closing: who holds it swaps in the next bundle, waits until the answers begun before that are out, then
-    closes. An answer later still does no harm to the process: looking up a user then raises, and arrays already
-    handed out stay readable, because each keeps its own mapping.
+    closes. An answer later still does no harm to the process: looking up a user then raises, there is no fold-in,
+    and arrays already handed out stay readable.
     """
 
     def __init__(self, path: Path, manifest: Manifest) -> None:
@@ -36,19 +42,28 @@ class Bundle:
         """Item ids by index."""
         self.item_index: Callable[[str], int | None] = {item: index for index, item in enumerate(self.items)}.get
         """The index of an item id, or nothing where the bundle does not know it."""
-        self.item_minutes: NDArray[np.float32] = _map(path / ITEM_MINUTES)
+        self.item_minutes: NDArray[np.float32] = _read(path / ITEM_MINUTES)
         """float32, shape (n_items,)."""
-        self._popular: NDArray[np.int32] = _map(path / POPULAR)
-        self.fold_in: FoldIn | None = _open_fold_in(path, manifest)
-        """What folds newcomers in, or nothing where the model cannot."""
+        self._popular: NDArray[np.int32] = _read(path / POPULAR)
+        self._fold_in: FoldIn | None = _open_fold_in(path, manifest)
+        self._factors = MappedFile(path / FACTORS) if self._fold_in else None
         self.attributes: ItemAttributes = _open_attributes(path, manifest)
         """What is known of the items; nothing where the bundle is of format 1."""
         self._ends = manifest.ends()
         self._users = Users(path / USERS, manifest.index_type, manifest.format_version)
-
-    def user(self, user: str) -> UserEntry | None:
+        self.user: Callable[[str], UserEntry | None] = self._users.get
         """What the bundle knows of a user, or nothing for a stranger."""
-        return self._users.get(user)
+
+    @property
+    def fold_in(self) -> FoldIn | None:
+        """What folds newcomers in, or nothing where the model cannot, or its file was cut short."""
+        factors = self._factors
+        return self._fold_in if factors is not None and factors.is_whole() else None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing of it was cut short since it was opened; never after `close`."""
+        return self._users.is_whole and (self._factors is None or self._factors.is_whole())
 
     @property
     def users(self) -> Users:
@@ -72,7 +87,10 @@ class Bundle:
                 snapshot's end of that source, and wherever the snapshot did not know the source.
         """
         ends = self._ends
-        return any(position >= ends.get(source, 0) for source, position in offsets.items())
+        for source, position in offsets.items():  # noqa: SIM110 - with every answer; a generator costs twice as much
+            if position >= ends.get(source, 0):
+                return True
+        return False
 
     def touch(self) -> int:
         """Read every page in before traffic comes, and return how many bytes that were. Blocks: use a thread."""
@@ -83,13 +101,16 @@ class Bundle:
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_SEQUENTIAL)
                 while read := file.readinto(buffer):
                     total += read
-        for array in (self.item_minutes, self._popular):
-            int(array.view(np.uint8).reshape(-1)[:: os.sysconf("SC_PAGE_SIZE")].sum())
+        fold_in = self.fold_in
+        if fold_in is not None:
+            int(fold_in.item_factors.view(np.uint8).reshape(-1)[:: os.sysconf("SC_PAGE_SIZE")].sum())
         return total
 
     def close(self) -> None:
-        """Let go of the users' file; see the class for when. A second call does nothing."""
+        """Let go of the files; see the class for when. A second call does nothing."""
         self._users.close()
+        if self._factors is not None:
+            self._factors.close()
 
     def __enter__(self) -> Self:
         return self
@@ -117,23 +138,29 @@ def open_bundle(path: Path, run: Path) -> Bundle:
 
 
 def _open_fold_in(path: Path, manifest: Manifest) -> FoldIn | None:
-    arrays = _map_all(path, manifest, FOLD_IN_PREFIX)
+    arrays = _read_all(path, manifest, FOLD_IN_PREFIX)
     return FoldIn.from_arrays(arrays) if arrays else None
 
 
 def _open_attributes(path: Path, manifest: Manifest) -> ItemAttributes:
     if ATTRIBUTES not in manifest.files:
         return ItemAttributes.unknown(manifest.n_items)
-    return read_attributes(path / ATTRIBUTES, _map_all(path, manifest, ATTRIBUTE_PREFIX))
+    return read_attributes(path / ATTRIBUTES, _read_all(path, manifest, ATTRIBUTE_PREFIX))
 
 
-def _map_all(path: Path, manifest: Manifest, prefix: str) -> dict[str, NDArray[Any]]:
-    """The arrays whose files' names begin with a prefix, by the rest of the name."""
+def _read_all(path: Path, manifest: Manifest, prefix: str) -> dict[str, NDArray[Any]]:
+    """The arrays whose files' names begin with a prefix, by the rest of the name; the item factors mapped."""
     return {
-        name.removeprefix(prefix).removesuffix(".npy"): _map(path / name)
+        name.removeprefix(prefix).removesuffix(".npy"): _map(path / name) if name == FACTORS else _read(path / name)
         for name in manifest.files
         if name.startswith(prefix)
     }
+
+
+def _read(path: Path) -> NDArray[Any]:
+    array: NDArray[Any] = np.load(path, allow_pickle=False)
+    array.setflags(write=False)
+    return array
 
 
 def _map(path: Path) -> NDArray[Any]:

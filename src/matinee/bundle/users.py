@@ -20,9 +20,11 @@ from numpy.typing import NDArray
 from matinee.bundle.contents import UNKNOWN_AGE, UserBlock
 from matinee.core.errors import Corrupt, InvalidInput, StoreUnavailable
 from matinee.core.ids import user_id
+from matinee.core.mapped import MappedFile
 
 USERS = "users.lmdb"
 _HEAD = struct.Struct("<hhHxx")
+_HEAD_BYTES = _HEAD.size
 _HEAD_1 = struct.Struct("<hH")
 _SCORE = np.dtype("<f4")
 _MAX_KEY = 511
@@ -74,8 +76,8 @@ def pack_users(block: UserBlock, dtype: str) -> Iterator[tuple[bytes, bytes]]:
 def unpack_user(value: bytes, dtype: np.dtype[Any]) -> UserEntry:
     """The entry that `pack_users` made the value of."""
     segment, age, n = _HEAD.unpack_from(value)
-    indices = np.frombuffer(value, dtype, offset=_HEAD.size + 4 * n).astype(np.int32)
-    return UserEntry(indices[:n], np.frombuffer(value, _SCORE, n, _HEAD.size), indices[n:], segment, age)
+    indices = np.frombuffer(value, dtype, -1, _HEAD_BYTES + 4 * n).astype(np.int32)
+    return UserEntry(indices[:n], np.frombuffer(value, _SCORE, n, _HEAD_BYTES), indices[n:], segment, age)
 
 
 def unpack_user_1(value: bytes, dtype: np.dtype[Any]) -> UserEntry:
@@ -197,6 +199,8 @@ class Users:
         except lmdb.Error as error:
             raise Corrupt(f"{path} cannot be opened: {error}") from error
         self._read = self._environment.env.begin()
+        self._path = path
+        self._file = MappedFile(path)
         self._closed = False
 
     def get(self, user: str) -> UserEntry | None:
@@ -204,19 +208,21 @@ class Users:
 
         Raises:
             StoreUnavailable: it is closed.
+            Corrupt: the file was cut short.
         """
         key = user.encode("utf-8", "surrogatepass")
         if not 0 < len(key) <= _MAX_KEY:
             return None
         with self._lock:
-            self._require_open()
+            if not self._file.is_whole():
+                self._require_readable()
             value = self._read.get(key)
         return None if value is None else self._unpack(value, self._dtype)
 
     def ids(self, after: str = "", limit: int = 1_000) -> list[str]:
         """Up to `limit` user ids, ascending, that come after `after`."""
         with self._lock:
-            self._require_open()
+            self._require_readable()
             with self._read.cursor() as cursor:
                 if not cursor.set_range(after.encode() + b"\0"):
                     return []
@@ -229,7 +235,15 @@ class Users:
                 self._closed = True
                 self._read.abort()
                 self._environment.release()
+                self._file.close()
 
-    def _require_open(self) -> None:
+    @property
+    def is_whole(self) -> bool:
+        """Whether the file is as long as it was when it was opened; never after `close`."""
+        return self._file.is_whole()
+
+    def _require_readable(self) -> None:
         if self._closed:
             raise StoreUnavailable("the bundle was closed", remedy="Ask the bundle that is served now.")
+        if not self._file.is_whole():
+            raise Corrupt(f"{self._path} was cut short while it was open", remedy="Publish another bundle.")

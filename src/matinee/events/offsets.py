@@ -1,10 +1,9 @@
 """Where a record stands: an offset is (generation, partition, position)."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Source:
+class Source(NamedTuple):
     """One partition of one generation of a log, or of a file: what a position is counted within."""
 
     generation: str

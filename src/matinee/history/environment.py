@@ -10,7 +10,8 @@ import fcntl
 import os
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,6 +28,7 @@ from matinee.core.errors import (
     StoreUnavailable,
 )
 from matinee.core.files import check_format, fsync_folder, write_atomically
+from matinee.core.mapped import MappedFile
 
 STORE_FORMAT = 1
 MAP_BYTES = 4 << 30
@@ -45,22 +47,32 @@ log = structlog.stdlib.get_logger(__name__)
 class Environment:
     """The databases `users` and `meta` of the LMDB environment in a folder.
 
-    Several threads may read and one may write at the same time; several processes may read, one may write.
+    Several threads may read and one may write at the same time; several processes may read, and one may write, or
+    several that share it, in turn.
 
     Args:
         path: the folder; a writer makes it when missing.
         read_only: for servers; to be opened after the process has started, never across a fork.
+        shared: for a writer: whether other processes may write too, those that share it likewise.
         follow: whether each read of a reader first looks for a store that took this one's place, and opens it. That
             is a call of the system each time; who reads a lot asks `is_replaced` now and then instead.
         map_bytes: address space to begin with.
 
     Raises:
         StoreUnavailable: read-only, and there is no store yet, or none that can be trusted.
-        Locked: another process writes to it.
+        Locked: another process writes to it, and one of the two does not share it.
         FormatTooNew: a newer matinee wrote it.
     """
 
-    def __init__(self, path: Path, *, read_only: bool, follow: bool = True, map_bytes: int = MAP_BYTES) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        read_only: bool,
+        shared: bool = False,
+        follow: bool = True,
+        map_bytes: int = MAP_BYTES,
+    ) -> None:
         self.path = path
         self._follows = read_only and follow
         self._data_name = str(path / "data.mdb")  # a text: making a path takes longer than asking for the file
@@ -68,13 +80,15 @@ class Environment:
         self._map_bytes = map_bytes
         self._reading = threading.Lock()  # held while any transaction but the writer's is open, and to resize
         self._writing = threading.Lock()
-        self._unsynced = False
-        self._lock_file = -1
+        self._lock_file, self._alone = -1, False
         if not read_only:
             path.mkdir(parents=True, exist_ok=True)
-            self._lock_file = _lock(path / "writer.lock")
+            self._lock_file, self._alone = _lock(path / "writer.lock", shared=shared)
         try:
             self._open()
+            if shared and self._alone:
+                fcntl.flock(self._lock_file, fcntl.LOCK_SH)
+                self._alone = False
         except BaseException:
             self._unlock()
             raise
@@ -84,41 +98,70 @@ class Environment:
         with self._reading:
             if self._follows and self.is_replaced():
                 self._open_again()
-            try:
-                return self._try_read(body)
-            except lmdb.Error as error:
-                raise self._explain(error) from error
+            if not self._mapped.is_whole():
+                self._refuse_cut_short()
+            while True:
+                try:
+                    with self._env.begin() as transaction:
+                        return body(transaction)
+                except lmdb.MapResizedError:
+                    self._env.set_mapsize(0)  # another process has grown it: take over its size
+                except lmdb.Error as error:
+                    raise self._explain(error) from error
 
     def write(self, body: Callable[[Any], _Result]) -> _Result:
         """Run `body` in a write transaction; again from the start when the map had to grow."""
         if self._read_only:
             raise ConfigurationError(f"history {self.path} is opened read-only and cannot be written")
         with self._writing:
-            self._mark()
-            while True:
-                try:
-                    with self._env.begin(write=True) as transaction:
-                        return body(transaction)
-                except lmdb.MapFullError:
-                    self._grow()
-                except lmdb.Error as error:
-                    raise self._explain(error) from error
+            if not self._mapped.is_whole():
+                self._refuse_cut_short()
+            try:
+                return self._try_write(body)
+            except lmdb.Error as error:
+                raise self._explain(error) from error
+            finally:
+                self._mapped.is_whole()  # it may have grown
+
+    def _try_write(self, body: Callable[[Any], _Result]) -> _Result:
+        while True:
+            try:
+                with self._turn() as transaction:
+                    self._mark()
+                    return body(transaction)
+            except lmdb.MapFullError:
+                self._grow()
+
+    @contextmanager
+    def _turn(self) -> Iterator[Any]:
+        """A write transaction: no other is open meanwhile, in any process."""
+        while True:
+            try:
+                transaction = self._env.begin(write=True)
+            except lmdb.MapResizedError:
+                with self._reading:
+                    self._env.set_mapsize(0)  # another process has grown it: take over its size
+            else:
+                break
+        with transaction:
+            yield transaction
 
     def is_replaced(self) -> bool:
         """Whether another store stands where this one was opened."""
-        return _inode(self._data_name) != self._inode
+        self._mapped.is_whole()  # it may have grown
+        return _inode(self._data_name) != self.file
 
     def sync(self) -> None:
         """Bring everything written so far to the disk; forget readers that died without saying so."""
         with self._writing:
             try:
-                self._env.sync(True)
+                with self._turn():  # what another process writes next finds no marker, and leaves one
+                    self._env.sync(True)
+                    self._marker.unlink(missing_ok=True)
                 self._env.reader_check()
             except lmdb.Error as error:
                 raise self._explain(error) from error
-            self._marker.unlink(missing_ok=True)
             fsync_folder(self.path)
-            self._unsynced = False
 
     def close(self) -> None:
         """Close it, synced. Safe to call twice."""
@@ -126,15 +169,8 @@ class Environment:
             self.sync()
         with self._writing, self._reading:
             self._env.close()
+            self._mapped.close()
         self._unlock()
-
-    def _try_read(self, body: Callable[[Any], _Result]) -> _Result:
-        while True:
-            try:
-                with self._env.begin() as transaction:
-                    return body(transaction)
-            except lmdb.MapResizedError:
-                self._env.set_mapsize(0)  # another process has grown it: take over its size
 
     def _open(self) -> None:
         if _damaged(self._marker):
@@ -175,6 +211,11 @@ class Environment:
         if self._data.stat().st_size < pages * int(self._env.stat()["psize"]):
             raise lmdb.CorruptedError("it is shorter than what was written")
 
+    def _refuse_cut_short(self) -> None:
+        """Raise: touching a page that is no longer there would end the process. What is closed says so itself."""
+        if not self._mapped.is_closed:
+            raise self._explain(lmdb.CorruptedError("it was cut short while it was open"))
+
     def _open_databases(self) -> None:
         create = not self._read_only
         self._env.reader_check()
@@ -186,11 +227,14 @@ class Environment:
                 transaction.put(b"format", b"%d" % STORE_FORMAT, db=self.meta)
         if found is not None:
             check_format(f"history {self.path}", int(found), STORE_FORMAT)
-        self._inode = _inode(self._data_name)
+        self.file = _inode(self._data_name)
+        """Device and inode of the file that is open."""
+        self._mapped = MappedFile(self._data)
 
     def _open_again(self) -> None:
         self._env.close()
-        self._inode = None  # should opening fail, the next call tries again
+        self._mapped.close()
+        self.file = None  # should opening fail, the next call tries again
         self._open()
 
     def _grow(self) -> None:
@@ -200,14 +244,18 @@ class Environment:
             self._env.set_mapsize(size)
 
     def _mark(self) -> None:
-        if not self._unsynced:
+        if not self._marker.exists():
             try:
                 write_atomically(self._marker, _boot_id())
             except OSError as error:
                 raise self._explain(error) from error
-            self._unsynced = True
 
     def _set_aside(self, why: str) -> None:
+        if not self._alone:
+            raise Locked(
+                f"history {self.path} is to be set aside ({why}), but other processes write to it",
+                remedy="Stop every `matinee ingest` of this home, then start them again.",
+            )
         log.warning("history set aside; it starts empty and is filled from the lake", path=str(self.path), why=why)
         if self._data.exists():
             self._data.replace(self._data.with_suffix(".set-aside"))
@@ -244,20 +292,28 @@ class Environment:
             self._lock_file = -1
 
 
-def _lock(path: Path) -> int:
+def _lock(path: Path, *, shared: bool) -> tuple[int, bool]:
+    """A descriptor that holds the lock, and whether no other process does. Who is first to share has it alone."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+    alone = _locked(descriptor, fcntl.LOCK_EX)
+    if not alone and not (shared and _locked(descriptor, fcntl.LOCK_SH)):
         holder = os.pread(descriptor, 20, 0).decode(errors="replace").strip()
         os.close(descriptor)
         raise Locked(
             f"history {path.parent} is being written by process {holder or 'unknown'}",
             remedy="Stop that process (usually `matinee ingest`) first; one process writes at a time.",
-        ) from error
+        )
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, b"%d" % os.getpid(), 0)
-    return descriptor
+    return descriptor, alone
+
+
+def _locked(descriptor: int, kind: int) -> bool:
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _inode(name: str) -> tuple[int, int] | None:

@@ -1,11 +1,11 @@
 """The embedded history store: LMDB, one writer, readable by every process of the machine at once."""
 
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import groupby, islice
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import msgspec
 
@@ -14,10 +14,11 @@ from matinee.core.ids import is_id
 from matinee.events.offsets import Source
 from matinee.history.base import Actions
 from matinee.history.environment import MAP_BYTES, Environment
-from matinee.history.record import Action, Glance, UserHistory, fold, glance, unpack
+from matinee.history.record import Action, Glance, UnknownSource, UserHistory, fold, glance, unpack
 
 _SOURCES, _APPLIED = b"sources", b"applied"
 _CHUNK = 500
+_Read = TypeVar("_Read", UserHistory, Glance)
 
 _encode = msgspec.msgpack.encode
 _decode_sources = msgspec.msgpack.Decoder(list[tuple[str, int]]).decode
@@ -32,20 +33,27 @@ class LmdbHistory:
     Args:
         path: the folder of the store.
         read_only: for servers: many processes may, each opening the store after it has started.
+        shared: for a writer: whether other processes may write too, those that share it likewise.
         follow: whether a reader goes over by itself to a store that took this one's place; see `is_replaced`.
         map_bytes: address space to begin with; affects nothing but how often the map grows.
 
     Raises:
         StoreUnavailable: read-only, and there is no store yet, or none that can be trusted.
-        Locked: another process writes to it.
+        Locked: another process writes to it, and one of the two does not share it.
         FormatTooNew: a newer matinee wrote it.
     """
 
     def __init__(
-        self, path: Path, read_only: bool = False, *, follow: bool = True, map_bytes: int = MAP_BYTES
+        self,
+        path: Path,
+        read_only: bool = False,
+        *,
+        shared: bool = False,
+        follow: bool = True,
+        map_bytes: int = MAP_BYTES,
     ) -> None:
-        self._store = Environment(path, read_only=read_only, follow=follow, map_bytes=map_bytes)
-        self._registry: tuple[bytes, list[Source]] = (b"", [])
+        self._store = Environment(path, read_only=read_only, shared=shared, follow=follow, map_bytes=map_bytes)
+        self._registry: tuple[object, list[Source]] = (None, [])  # of which file; within one it only grows
 
     def apply(self, source: Source, actions: Actions, *, end: int) -> int:
         """See `History.apply`."""
@@ -65,13 +73,11 @@ class LmdbHistory:
 
     def get(self, user: str) -> UserHistory | None:
         """See `History.get`."""
-        packed, sources = self._packed(user)
-        return None if packed is None else unpack(packed, sources)
+        return self._read(user, unpack)
 
     def glance(self, user: str) -> Glance | None:
         """See `History.glance`."""
-        packed, sources = self._packed(user)
-        return None if packed is None else glance(packed, sources)
+        return self._read(user, glance)
 
     def is_replaced(self) -> bool:
         """See `History.is_replaced`."""
@@ -118,16 +124,23 @@ class LmdbHistory:
         """See `History.__exit__`."""
         self.close()
 
-    def _packed(self, user: str) -> tuple[bytes | None, list[Source]]:
+    def _read(self, user: str, read: Callable[[bytes, Sequence[Source]], _Read]) -> _Read | None:
         if not is_id(user):
-            return None, []
-        key = user.encode()
+            return None
+        store, key = self._store, user.encode()
 
         def body(transaction: Any) -> tuple[bytes | None, list[Source]]:
-            packed = transaction.get(key, db=self._store.users)
-            return packed, [] if packed is None else self._sources(transaction)
+            file, known = self._registry
+            sources = known if file == store.file else self._sources(transaction)
+            return transaction.get(key, db=store.users), sources
 
-        return self._store.read(body)
+        packed, sources = store.read(body)
+        if packed is None:
+            return None
+        try:
+            return read(packed, sources)
+        except UnknownSource:  # it came since the registry was read
+            return read(packed, store.read(self._sources))
 
     def _fold_in(
         self, transaction: Any, number: int, rows: Iterator[tuple[bytes, list[Action]]], sources: list[Source]
@@ -152,10 +165,8 @@ class LmdbHistory:
 
     def _sources(self, transaction: Any) -> list[Source]:
         stored = transaction.get(_SOURCES, db=self._store.meta) or b"\x90"
-        known, sources = self._registry
-        if stored != known:
-            sources = [Source(generation, partition) for generation, partition in _decode_sources(stored)]
-            self._registry = (stored, sources)
+        sources = [Source(generation, partition) for generation, partition in _decode_sources(stored)]
+        self._registry = self._store.file, sources
         return sources
 
     def _load(self, transaction: Any) -> tuple[list[Source], list[int]]:

@@ -9,13 +9,14 @@ from matinee.history.lmdb import LmdbHistory
 _LMDB = "lmdb:///"
 
 
-def open_history(url: str, read_only: bool = False, *, follow: bool = True) -> History:
+def open_history(url: str, read_only: bool = False, *, shared: bool = False, follow: bool = True) -> History:
     """The history store at `url`: `lmdb:///PATH`.
 
     Args:
         url: where it is. PATH begins after the third slash: `lmdb:////srv/history` is absolute, `lmdb:///history`
             is in the working folder.
         read_only: for servers, which never write.
+        shared: for a writer: whether other processes may write too, those that share it likewise.
         follow: whether a reader goes over by itself to a store that took this one's place; if not, it is to ask
             `is_replaced` now and then.
 
@@ -24,7 +25,7 @@ def open_history(url: str, read_only: bool = False, *, follow: bool = True) -> H
         StoreUnavailable: see the back end.
     """
     if url.startswith(_LMDB) and len(url) > len(_LMDB):
-        return LmdbHistory(Path(url.removeprefix(_LMDB)), read_only, follow=follow)
+        return LmdbHistory(Path(url.removeprefix(_LMDB)), read_only, shared=shared, follow=follow)
     raise ConfigurationError(f"{url!r} is not the URL of a history store", remedy="Known forms: lmdb:///PATH.")
 
 

@@ -28,6 +28,10 @@ Action = tuple[int, str, int, int | None, float | None]
 """Position, item, time (UTC µs; 0 where the source has none), minute watched or nothing, rating or nothing."""
 
 
+class UnknownSource(Corrupt):
+    """A record names a source that is not in the registry."""
+
+
 class Entry(NamedTuple):
     """One item of a user's history."""
 
@@ -217,7 +221,7 @@ def _by_source(offsets: list[int], sources: Sequence[Source]) -> dict[Source, in
     try:
         return {sources[n]: p for n, p in zip(offsets[::2], offsets[1::2], strict=True)}
     except (IndexError, ValueError) as error:
-        raise Corrupt("a user's record names a source that the store does not know") from error
+        raise UnknownSource("a user's record names a source that the store does not know") from error
 
 
 def _newest_first(entry: Entry | _Entry | _Head) -> tuple[int, str]:
@@ -229,7 +233,8 @@ def _read(packed: bytes, decode: Callable[[bytes], _Packed]) -> _Packed:
         record = decode(packed)
     except msgspec.MsgspecError as error:
         raise _refused(packed, error) from error
-    check_format("a user's record", record.format_version, RECORD_FORMAT)
+    if record.format_version != RECORD_FORMAT:
+        check_format("a user's record", record.format_version, RECORD_FORMAT)
     return record
 
 

@@ -17,6 +17,8 @@ from matinee.core.errors import InvalidInput
 from matinee.log.base import Reader, Records, Sharing, ends_too_early
 from matinee.log.sqlite_file import LogFile
 
+_ROWS = 128
+"""Records that one statement inserts: each statement also notes the last position given out."""
 TRIM_STEP = 5_000
 """Records deleted in one transaction, so that appends wait for a trim only briefly."""
 
@@ -71,9 +73,12 @@ class SqliteLog:
             )
         with self._writing() as connection:
             now_us = self._clock.now_us()
-            connection.executemany(
-                "INSERT INTO records (appended_us, value) VALUES (?, ?)", ((now_us, value) for value in values)
-            )
+            for start in range(0, len(values), _ROWS):
+                some = values[start : start + _ROWS]
+                connection.execute(
+                    "INSERT INTO records (appended_us, value) VALUES " + ", ".join(["(?, ?)"] * len(some)),  # noqa: S608
+                    [field for value in some for field in (now_us, value)],
+                )
             (position,) = connection.execute("SELECT last_insert_rowid()").fetchone()
         return int(position)
 

@@ -7,6 +7,7 @@ where no release is open and where nothing was recommended.
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import lru_cache
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -24,7 +25,7 @@ from matinee.core.settings import Settings
 from matinee.history.base import History
 from matinee.log.base import EventLog
 from matinee.serving.api.mount import LazyApi, is_api
-from matinee.serving.headers import SECURITY_HEADERS, secured
+from matinee.serving.headers import SECURITY_HEADERS, Answering, common, secured
 from matinee.serving.metrics import CONTENT_TYPE
 from matinee.serving.request import PREFIX, has_body, new_request_id, read_question
 from matinee.serving.service import Arrival, Service
@@ -80,7 +81,7 @@ class RecommenderApp(Starlette):
         )
         self.service = service
         self._api = LazyApi(service, service.guard)
-        self._api_prepared = False
+        self._api_tried = False
 
     def drain(self) -> None:
         """Say that the end is near: `/readyz` refuses, and connections are closed with their next answer."""
@@ -108,12 +109,17 @@ class RecommenderApp(Starlette):
             await self._route(scope, receive, send, arrival)
 
     async def _route(self, scope: Scope, receive: Receive, send: Send, arrival: Arrival) -> None:
-        answering = _Answering(self._closing(send), arrival.request_id, self.service)
+        service = self.service
+        answering = Answering(
+            self._closing(send),
+            service.counters.responses,
+            lambda: (arrival.request_id, service.model_version, "none"),
+        )
         try:
             await super().__call__(scope, receive, secured(scope, answering.send))
         except Exception:  # noqa: BLE001 - no error is shown as a traceback
             _log.exception("request_failed", request_id=arrival.request_id, path=scope["path"])
-            if not answering.started:
+            if not answering.has_begun:
                 await self._respond(send, arrival, 500, _PUZZLED)
 
     async def _recommend(self, scope: Scope, send: Send, arrival: Arrival) -> None:
@@ -142,8 +148,11 @@ class RecommenderApp(Starlette):
             return
         body = ",".join(chosen.items).encode()
         self.service.counters.responses[200] += 1
-        headers = _headers(arrival.request_id, chosen.model_version, chosen.step)
-        headers += (b"content-type", _TEXT), (b"content-length", b"%d" % len(body)), *SECURITY_HEADERS
+        headers = [
+            (b"x-request-id", arrival.request_id.encode()),
+            (b"content-length", b"%d" % len(body)),
+            *_headers_of(chosen.model_version, chosen.step),
+        ]
         if self.service.draining:
             headers.append(_CLOSE)
         await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -154,7 +163,7 @@ class RecommenderApp(Starlette):
     ) -> None:
         body = text.encode("utf-8", "backslashreplace")
         self.service.counters.responses[status] += 1
-        headers = _headers(arrival.request_id, self.service.model_version, "none")
+        headers = common(arrival.request_id, self.service.model_version, "none")
         headers += [(b"content-type", _TEXT), (b"content-length", b"%d" % len(body)), *SECURITY_HEADERS]
         headers += more or ()
         if self.service.draining and _CLOSE not in headers:
@@ -181,12 +190,13 @@ class RecommenderApp(Starlette):
     async def _readyz(self, _: Request) -> Response:
         releases = self.service.releases
         release, why_not = releases.current, self.service.why_not_ready
-        if not self._api_prepared:
+        if not self._api_tried:
             why_not = why_not or "the API is not there yet"
         if why_not or release is None:
             return PlainTextResponse(f"not ready: {why_not}\n", 503, {"retry-after": "1"})
-        but = f"; {releases.why_not}" if releases.why_not else ""
-        return PlainTextResponse(f"ready: {', '.join(sorted(release.bundles))}{but}\n")
+        no_api = "" if self._api.is_made else "the API could not be started; the log says why"
+        told = [", ".join(sorted(release.bundles)), releases.why_not, no_api]
+        return PlainTextResponse(f"ready: {'; '.join(filter(None, told))}\n")
 
     async def _metrics(self, _: Request) -> Response:
         # In a thread: reading the process's figures from /proc can take milliseconds.
@@ -197,10 +207,9 @@ class RecommenderApp(Starlette):
         """Before readiness: what the API imports would later take the interpreter from answers for a while."""
         try:
             await run_in_threadpool(self._api.prepare)
-        except Exception:  # noqa: BLE001 - the plain endpoints do without
+        except Exception:  # noqa: BLE001 - the plain endpoints do without, and a request for it tries again
             _log.exception("api_not_prepared")
-        finally:
-            self._api_prepared = True
+        self._api_tried = True
 
     @asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
@@ -215,30 +224,11 @@ class RecommenderApp(Starlette):
             await run_in_threadpool(service.stop)
 
 
-class _Answering:
-    """Puts the common headers on what Starlette answers, and counts it."""
-
-    def __init__(self, send: Send, request_id: str, service: Service) -> None:
-        self._send = send
-        self._request_id = request_id
-        self._service = service
-        self.started = False
-
-    async def send(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            self.started = True
-            self._service.counters.responses[message["status"]] += 1
-            common = _headers(self._request_id, self._service.model_version, "none")
-            message = {**message, "headers": [*common, *message.get("headers", ())]}
-        await self._send(message)
-
-
-def _headers(request_id: str, model_version: str, step: str) -> _Headers:
-    return [
-        (b"x-request-id", request_id.encode()),
-        (b"x-model-version", model_version.encode()),
-        (b"x-matinee-step", step.encode()),
-    ]
+@lru_cache(maxsize=64)  # steps times versions that are served at once
+def _headers_of(model_version: str, step: str) -> tuple[tuple[bytes, bytes], ...]:
+    """What is the same in all answers by a step of a version."""
+    version, taken = (b"x-model-version", model_version.encode()), (b"x-matinee-step", step.encode())
+    return (version, taken, (b"content-type", _TEXT), *SECURITY_HEADERS)
 
 
 async def _refused_by_router(_: Request, error: Exception) -> Response:

@@ -3,9 +3,13 @@
 A mapped file that was cut short ends the process that touches it (SIGBUS), and no exception says so. Python's
 `faulthandler` still writes where the process stood. From that the next process of this host knows which store it
 was, marks it, and goes without it until another file stands in its place.
+
+A process holds a lock on what it writes for as long as it lives, and the system lets go of it however it ends. So a
+trace that can be locked is of a process that is gone, whoever has its id now.
 """
 
 import faulthandler
+import fcntl
 import os
 import re
 from pathlib import Path
@@ -44,9 +48,11 @@ class Crashes:
         """Mark the stores that crashed a process, and have this one say where it stood, should it crash."""
         self._folder.mkdir(exist_ok=True)
         for path in sorted(self._folder.glob("*.txt")):
-            if path == self._path or not Path(f"/proc/{path.stem}").exists():
-                self._look_at(path)
-        self._file = self._path.open("w")
+            self._look_at(path)
+        begun = self._path.with_suffix(".begun")
+        self._file = begun.open("w")
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+        begun.replace(self._path)  # only now that it is locked others see it
         faulthandler.enable(self._file, all_threads=False)
 
     def stop(self) -> None:
@@ -81,12 +87,14 @@ class Crashes:
         return tuple(mark.get("file", ()))
 
     def _look_at(self, path: Path) -> None:
-        """Mark the store that a trace is about, if it is still the file that the process opened."""
+        """Mark the store that a trace is about, if the process is gone and it is still the file that it opened."""
         try:
-            text = path.read_text(errors="replace")
-        except FileNotFoundError:
-            return  # another process that starts just now was here first
-        path.unlink(missing_ok=True)
+            with path.open("r", errors="replace") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                text = file.read()
+                path.unlink(missing_ok=True)
+        except (FileNotFoundError, BlockingIOError):
+            return  # another process that starts just now was here first, or it is alive
         if _FATAL not in text:
             return
         frames = [line for line in text.splitlines() if line.startswith("  File ")][:FRAMES]

@@ -6,9 +6,11 @@ it known whether it is in the log.
 """
 
 import asyncio
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import suppress
+from queue import SimpleQueue
 from zlib import crc32
 
 from matinee.core.errors import GenerationChanged, OutOfRoom, RetryableError, StoreUnavailable
@@ -23,6 +25,7 @@ TURN_SECONDS = 2.0
 _REMEDY = "Send the same again, with the same ids, after the time that Retry-After says."
 _STOPPING = "the service is stopping"
 _log = get_logger(__name__)
+_Post = tuple["Future[None]", str, list[bytes]]
 
 
 class EventSink:
@@ -41,7 +44,10 @@ class EventSink:
         self._log: EventLog | None = None
         self._partitions: list[int] = []
         self._waiting = 0
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="events")
+        self._posts: SimpleQueue[_Post | None] = SimpleQueue()
+        self._closing = threading.Event()
+        # Of its own making: one of a pool is waited for at the end of the process, however long the log hangs.
+        self._thread = threading.Thread(target=self._run, name="events", daemon=True)
 
     async def append(self, producer: str, values: list[bytes]) -> None:
         """Append records of one producer. On return they are durable.
@@ -66,18 +72,39 @@ class EventSink:
             self._waiting -= 1
         self.accepted += len(values)
 
-    def close(self) -> None:
-        """Finish what is being written and let go of the log. Takes as long as the log does."""
-        self._thread.shutdown(wait=True, cancel_futures=True)
-        if self._log is not None:
-            self._log.close()
-            self._log = None
+    def close(self, seconds: float) -> None:
+        """Take no more posts, refuse those that wait, finish what is being written, and let go of the log.
+
+        A log that takes longer than `seconds` is left to its thread, which ends with the process.
+        """
+        self._closing.set()
+        self._posts.put(None)
+        if self._thread.ident is not None:
+            self._thread.join(seconds)
+        if self._thread.is_alive():
+            _log.warning("events_left", seconds=seconds)
+
+    def _run(self) -> None:
+        while (post := self._posts.get()) is not None:
+            future, producer, values = post
+            if self._closing.is_set():
+                future.cancel()
+            if future.set_running_or_notify_cancel():
+                try:
+                    self._append(producer, values)
+                except BaseException as error:  # noqa: BLE001 - for whoever waits
+                    future.set_exception(error)
+                else:
+                    future.set_result(None)
+        self._let_go()
 
     async def _take_turn(self, producer: str, values: list[bytes]) -> None:
-        try:
-            future = self._thread.submit(self._append, producer, values)
-        except RuntimeError as error:
-            raise StoreUnavailable(_STOPPING, remedy=_REMEDY) from error
+        if self._closing.is_set():
+            raise StoreUnavailable(_STOPPING, remedy=_REMEDY)
+        if self._thread.ident is None:  # posts come from one event loop
+            self._thread.start()
+        future: Future[None] = Future()
+        self._posts.put((future, producer, values))
         waiting = asyncio.wrap_future(future)
         await asyncio.wait({waiting}, timeout=TURN_SECONDS)
         if not waiting.done() and future.cancel():
@@ -104,7 +131,10 @@ class EventSink:
     def _give_up(self, error: Exception) -> None:
         expected = isinstance(error, (RetryableError, GenerationChanged))
         _log.warning("events_not_appended", error=str(error), exc_info=None if expected else error)
+        self._let_go()  # opened again: the log may be another one now
+
+    def _let_go(self) -> None:
         if self._log is not None:
             with suppress(Exception):  # it is given up in any case
                 self._log.close()
-        self._log = None  # opened again: the log may be another one now
+        self._log = None

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from matinee.core.errors import Corrupt
 from matinee.core.logging import get_logger
+from matinee.core.mapped import MappedFile
 
 FOLDER = "fold_cache-1"
 """Its name in the home's `run/`; the number is the format's."""
@@ -68,6 +69,7 @@ class FoldCache:
         self._bytes = megabytes << 20
         self._reading = threading.Lock()  # held for microseconds to read, and to open and close
         self._env: lmdb.Environment | None = None
+        self._mapped: MappedFile | None = None
         self._main: Any = None
         self._inode: tuple[int, int] | None = None
         self._broken = False
@@ -100,6 +102,7 @@ class FoldCache:
             if self._env is None:
                 return None
             try:
+                self._require_not_cut_short()
                 with self._env.begin() as transaction:
                     value = transaction.get(_key(version, user))
             except lmdb.MapResizedError:
@@ -139,6 +142,7 @@ class FoldCache:
                 self.close()
             if self._env is not None or self._opened():
                 self._drain()
+                self._require_not_cut_short()  # and take note of how it has grown
         except (lmdb.Error, OSError) as error:
             pause, self._pause = self._pause, min(2 * self._pause, LONGEST_PAUSE)
             _log.warning("fold_cache_unavailable", error=str(error), retry_seconds=pause)
@@ -199,6 +203,7 @@ class FoldCache:
             raise
         with self._reading:
             self._env, self._main, self._inode = env, main, _inode(self._folder)
+            self._mapped = MappedFile(self._folder / "data.mdb")
 
     def _throw_away(self, why: str) -> None:
         """The folder goes whole: data with the old table of readers would be taken for what they are not."""
@@ -214,6 +219,8 @@ class FoldCache:
         env, self._env = self._env, None
         if env is not None:
             env.close()
+        if self._mapped is not None:
+            self._mapped.close()
 
     def _drain(self) -> None:
         while self._env is not None and (self._queue or self._versions is not None):
@@ -231,6 +238,7 @@ class FoldCache:
             self.written += len(batch)
 
     def _write(self, env: lmdb.Environment, batch: list[_Write]) -> None:
+        self._require_not_cut_short()
         versions = self._versions
         rows = [(_key(write.version, write.user), _packed(write)) for write in batch]
         with env.begin(write=True) as transaction:
@@ -239,6 +247,12 @@ class FoldCache:
                 cursor.putmulti(rows)
         if versions is self._versions:
             self._versions = None
+
+    def _require_not_cut_short(self) -> None:
+        """Raise: touching a page that is no longer there would end the process."""
+        if self._mapped is not None and not self._mapped.is_whole():
+            self._broken = True
+            raise lmdb.CorruptedError("it was cut short while it was open")
 
     def _make_room(self, transaction: Any, versions: bytes | None) -> None:
         """Empty it where other bundles answer now, and where it is full."""

@@ -27,6 +27,7 @@ from matinee.core.clock import Clock
 from matinee.core.errors import MatineeError
 from matinee.core.logging import get_logger
 from matinee.serving.background import Background
+from matinee.serving.followed import Followed
 from matinee.serving.key_file import TOKEN, ApiKey, Scope, hash_token, read_keys
 from matinee.serving.metrics import Family, counter, gauge, labelled_counter
 
@@ -36,6 +37,8 @@ _HEALTH = frozenset({"/healthz", "/readyz"})
 _METRICS = "/metrics"
 _PASSED_ON = frozenset({b"x-forwarded-for", b"forwarded"})
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="matinee"'}
+_KEY = "matinee.key"
+"""Where an ASGI scope holds the key that the request was let in with."""
 _REMEDY = (
     "Send `Authorization: Bearer <key>` or `X-Api-Key: <key>`; an operator makes one with `matinee keys create`."
 )
@@ -56,6 +59,10 @@ class Refusal(NamedTuple):
     headers: dict[str, str]
 
 
+_Checked = tuple[str, ApiKey | Refusal]
+"""The reason of a refusal, empty where there is none."""
+
+
 class Guard:
     """Knows the keys, and says whether a request has one that suffices.
 
@@ -73,10 +80,9 @@ class Guard:
         self.refused: Counter[str] = Counter()
         """Requests refused, by reason: `missing`, `unknown`, `expired`, `scope`, `unreadable`."""
         self.reloads_failed = 0
-        self._path = path
+        self._file = Followed(path)
         self._clock = clock
         self._keys: dict[str, ApiKey] | None = None
-        self._stamp: object = None
         self._background = Background("keys", self.look, LOOK_SECONDS)
         self.look()
 
@@ -90,16 +96,13 @@ class Guard:
 
     def look(self) -> None:
         """Read the file if it changed. Nothing that it holds raises."""
-        stamp = _stamp(self._path)
-        if stamp == self._stamp and self._stamp is not None:
+        if not self._file.has_changed():
             return
-        # Taken before anything is read, so that a change meanwhile shows the next time.
-        self._stamp = stamp
         try:
-            keys = read_keys(self._path)
+            keys = read_keys(self._file.path)
         except (MatineeError, OSError) as error:
             if isinstance(error, OSError):
-                self._stamp = None  # it was not read, and may say something else: try again
+                self._file.forget()
             self.reloads_failed += 1
             _log.error("keys_not_read", error=str(error), kept=len(self._keys or ()))
             return
@@ -116,7 +119,7 @@ class Guard:
         header = Security(APIKeyHeader(name="X-Api-Key", auto_error=False, scheme_name="header"))
 
         async def required(request: Request, _bearer: object = bearer, _header: object = header) -> ApiKey:
-            found = self.check(request.scope["headers"], needed)
+            found = self.admit(request.scope, needed)
             if isinstance(found, Refusal):
                 raise HTTPException(found.status, found.detail, found.headers)
             return found
@@ -126,18 +129,27 @@ class Guard:
     def refusal(self, scope: AsgiScope) -> Refusal | None:
         """Why a plain endpoint must not answer this request; nothing where it may."""
         path = scope["path"]
-        if path == _METRICS:
-            open_to_all, open_here = False, True
-        else:
-            open_to_all, open_here = not self.everywhere, path in _HEALTH
-        if open_to_all or (open_here and _is_from_here(scope)):
+        if path != _METRICS and not self.everywhere:
+            return None
+        if (path == _METRICS or path in _HEALTH) and _is_from_here(scope):
             return None
         found = self.check(scope["headers"], Scope.READ)
         return found if isinstance(found, Refusal) else None
 
+    def admit(self, scope: AsgiScope, needed: Scope) -> ApiKey | Refusal:
+        """As `check`, but the key itself is looked at once for each request, however often this is asked."""
+        key = scope.get(_KEY)
+        found = self.check(scope["headers"], needed) if key is None else self._told(self._within(key, needed))
+        if not isinstance(found, Refusal):
+            scope[_KEY] = found
+        return found
+
     def check(self, headers: Iterable[tuple[bytes, bytes]], needed: Scope) -> ApiKey | Refusal:
         """The key that the headers carry, if its scope suffices."""
-        reason, answer = self._check(headers, needed)
+        return self._told(self._check(headers, needed))
+
+    def _told(self, checked: _Checked) -> ApiKey | Refusal:
+        reason, answer = checked
         if reason:
             self.refused[reason] += 1
         return answer
@@ -150,7 +162,7 @@ class Guard:
             lambda: gauge("matinee_keys", "API keys that are neither revoked nor expired.", self._valid()),
         ]
 
-    def _check(self, headers: Iterable[tuple[bytes, bytes]], needed: Scope) -> tuple[str, ApiKey | Refusal]:
+    def _check(self, headers: Iterable[tuple[bytes, bytes]], needed: Scope) -> _Checked:
         token = _token(headers)
         if token is None:
             return "missing", Refusal(401, f"There is no API key in this request. {_REMEDY}", _CHALLENGE)
@@ -166,6 +178,9 @@ class Guard:
         if not key.is_valid(now_us):
             detail = f"The API key {key.id} has expired. {_REMEDY}"
             return "expired", Refusal(401, detail, _CHALLENGE)
+        return self._within(key, needed)
+
+    def _within(self, key: ApiKey, needed: Scope) -> _Checked:
         if not key.scope.allows(needed):
             detail = f"The API key {key.id} has scope {key.scope}; this needs {needed}."
             return "scope", Refusal(403, detail, {})
@@ -215,11 +230,3 @@ def _is_from_here(scope: AsgiScope) -> bool:
     except ValueError:
         return False
     return (getattr(address, "ipv4_mapped", None) or address).is_loopback
-
-
-def _stamp(path: Path) -> object:
-    try:
-        found = path.stat()
-    except OSError:
-        return "none"
-    return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino

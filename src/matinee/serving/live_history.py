@@ -6,12 +6,12 @@ from contextlib import suppress
 from math import inf
 from typing import TypeVar
 
+from matinee.core.breaker import SLOW_SECONDS, Breaker, CircuitOpen
 from matinee.core.clock import Clock
 from matinee.core.errors import Corrupt, StoreUnavailable
 from matinee.core.logging import get_logger
 from matinee.history.base import History
 from matinee.history.record import Glance, UserHistory
-from matinee.serving.breaker import SLOW_SECONDS, Breaker, CircuitOpen, State
 
 _log = get_logger(__name__)
 _Result = TypeVar("_Result")
@@ -60,7 +60,7 @@ class LiveHistory:
 
     def glance(self, user: str) -> Glance | None:
         """Which items the user met lately, and how far; otherwise as `get`."""
-        store = self._open()
+        store = self._store or self._open()
         return None if store is None else self._asked(store, store.glance, user)
 
     def tend(self) -> None:
@@ -132,7 +132,7 @@ class LiveHistory:
             self.failed += 1
             raise
         finally:
-            if self.breaker.state is not State.CLOSED:
+            if not self.breaker.is_closed:
                 self._given_up_at = user
                 self._give_up(store)
 

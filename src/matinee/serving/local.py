@@ -2,6 +2,7 @@
 
 from functools import partial
 
+from matinee.core.breaker import Breaker
 from matinee.core.clock import SystemClock
 from matinee.core.errors import DataUnavailable
 from matinee.core.home import Home
@@ -10,7 +11,6 @@ from matinee.core.settings import Settings
 from matinee.history.open import open_history
 from matinee.serving.answer import Answer, Budget, Part, Reason
 from matinee.serving.arrange import Style
-from matinee.serving.breaker import Breaker
 from matinee.serving.live_history import LiveHistory
 from matinee.serving.recommender import Recommender
 from matinee.serving.release import ReleaseHolder

@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 
 from matinee.bundle.open import Bundle
 from matinee.bundle.users import UserEntry
+from matinee.core.breaker import Breaker, CircuitOpen
 from matinee.history.record import Glance
 from matinee.serving.answer import Answer, Budget, DoneWithout, Part, Reason, Step
 from matinee.serving.arrange import CANDIDATES, Style, because, left_to_chance, mixed_genres, reranked
-from matinee.serving.breaker import Breaker, CircuitOpen
-from matinee.serving.filters import allowed
 from matinee.serving.fold_cache import FoldCache
 from matinee.serving.load import Shed
 from matinee.serving.request import Question
@@ -68,7 +67,7 @@ class Recommender:
         budget: Budget,
         without: DoneWithout,
         shed: Shed = Shed.NOTHING,
-        seed: int = 0,
+        seed: str = "0",
     ) -> Answer:
         """Choose `n` items that the user may be shown and has not seen; fewer only where there are no more.
 
@@ -85,7 +84,7 @@ class Recommender:
             budget: the deadline.
             without: told of everything that failed or was passed over.
             shed: what to do without, because there is too much to do.
-            seed: for what is left to chance.
+            seed: for what is left to chance; hexadecimal.
         """
         return _Answering(self, question, arm, bundle, budget, without, shed, seed).answer()
 
@@ -102,7 +101,7 @@ class _Answering:
         budget: Budget,
         without: DoneWithout,
         shed: Shed,
-        seed: int,
+        seed: str,
     ) -> None:
         self._by = by
         self._question = question
@@ -112,14 +111,28 @@ class _Answering:
         self._without = without
         self._shed = shed
         self._seed = seed
+        asked, style, rules = question.diversity, by.style, by.rules
+        self._strength = style.diversity if asked is None else asked  # of re-ranking
+        self._mixes = style.most_of_one_genre < 1 or (rules is not None and rules.mixes)
+        n = question.n
+        self._width = max(n, CANDIDATES) if self._strength or self._mixes else n  # candidates worth having
 
     def answer(self) -> Answer:
         """See `Recommender.answer`."""
         entry = self._entry()
-        view = View(self._question, self._bundle, entry, self._lately(), self._may_show(entry))
+        view = View(self._question, self._bundle, entry, self._lately(), self._ruled(entry))
+        found = self._answer(view)
+        if view.is_met(found.items):
+            view.trusts_top = False  # the history knows what the lake has forgotten, and so the bundle
+            found = self._answer(view)
+        return found
+
+    def _answer(self, view: View) -> Answer:
         step, index, scores = self._candidates(view)
-        index, scores = self._arranged(view, index, scores)
-        if len(index) < self._question.n:
+        n = self._question.n
+        if len(index) > n or self._strength or self._mixes:
+            index, scores = self._arranged(view, index, scores)
+        if len(index) < n:
             index, scores = _filled_up(view, index, scores)
         propensities: tuple[float, ...] = ()
         if self._by.style.explore_share:
@@ -149,24 +162,22 @@ class _Answering:
             return None
         return self._tried(Part.HISTORY, self._by.glance, user)
 
-    def _may_show(self, entry: UserEntry | None) -> NDArray[np.bool_]:
-        """What rules and the question allow, bool, shape (n_items,); the caller's own."""
-        bundle, question, rules = self._bundle, self._question, self._by.rules
+    def _ruled(self, entry: UserEntry | None) -> NDArray[np.bool_]:
+        """What the rules let the user see, bool, shape (n_items,); shared by all answers."""
+        rules = self._by.rules
         if rules is None:
-            free = np.ones(len(bundle.items), dtype=np.bool_)
-        else:
-            age = -1 if entry is None else entry.age
-            free = rules.mask(bundle, now_us=self._budget.clock.now_us(), age=age).copy()
-        if question.where is not None:
-            free &= allowed(question.where, bundle.attributes)
-        if question.exclude:
-            free[[i for item in question.exclude if (i := bundle.item_index(item)) is not None]] = False
-        return free
+            return np.ones(len(self._bundle.items), dtype=np.bool_)
+        age = -1 if entry is None else entry.age
+        return rules.mask(self._bundle, now_us=self._budget.clock.now_us(), age=age)
 
     # The steps.
 
     def _candidates(self, view: View) -> tuple[Step, NDArray[np.int32], NDArray[np.float32] | None]:
         """Of the first step that has n; else of the personal step that has most; else what is popular."""
+        if not view.is_newer and not view.wants_more:  # the common way, and the shortest
+            own = self._tried(Part.LOOK_UP, view.looked_up, self._width)
+            if own is not None and len(own[0]) >= self._question.n:
+                return Step.PERSONAL, *own
         best: tuple[Step, _Scored] | None = None
         for step, part, ranked in self._personal(view):
             found = self._tried(part, ranked, view)
@@ -190,7 +201,7 @@ class _Answering:
         return (fold_in, look_up) if view.is_newer or view.wants_more else (look_up, fold_in)
 
     def _looked_up(self, view: View) -> _Scored | None:
-        return None if view.entry is None else view.only_free(view.entry.top, view.entry.scores)
+        return view.looked_up(self._width)
 
     def _folded_in(self, view: View) -> _Scored | None:
         """The user's best by fold-in; where too few of these may be shown, the best of all that may.
@@ -226,20 +237,9 @@ class _Answering:
 
     # The list.
 
-    @property
-    def _mixes(self) -> bool:
-        rules = self._by.rules
-        return self._by.style.most_of_one_genre < 1 or (rules is not None and bool(rules.rules.most_of_one_genre))
-
-    @property
-    def _width(self) -> int:
-        """How many popular items are worth having as candidates."""
-        return max(self._question.n, CANDIDATES) if self._mixes else self._question.n
-
     def _arranged(self, view: View, index: NDArray[np.int32], scores: NDArray[np.float32] | None) -> _Ranked:
         """The first n, re-ranked and mixed."""
-        n, style = self._question.n, self._by.style
-        strength = style.diversity if self._question.diversity is None else self._question.diversity
+        n, style, strength = self._question.n, self._by.style, self._strength
         if strength and scores is not None and not self._is_passed_over(Part.RERANK, Shed.SCORING):
             positions = self._tried(Part.RERANK, reranked, view, index, scores, n, style, strength)
             if positions is not None:
@@ -259,7 +259,7 @@ class _Answering:
         self, view: View, index: NDArray[np.int32], scores: NDArray[np.float32] | None
     ) -> tuple[NDArray[np.int32], NDArray[np.float32] | None, tuple[float, ...]]:
         n, share = self._question.n, self._by.style.explore_share
-        found = self._tried(Part.EXPLORATION, left_to_chance, view, index, n, share, self._seed)
+        found = self._tried(Part.EXPLORATION, left_to_chance, view, index, n, share, int(self._seed, 16))
         if found is None:
             return index, scores, ()
         shown, propensities = found

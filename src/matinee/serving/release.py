@@ -2,22 +2,26 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+
+import msgspec
 
 from matinee.bundle.open import Bundle, open_bundle
+from matinee.bundle.verify import verify_bundle
 from matinee.core.clock import Clock
 from matinee.core.errors import MatineeError
 from matinee.core.home import Home
 from matinee.core.logging import get_logger
 from matinee.release.plan import RELEASE, Plan, assign, read_plan, read_plans
+from matinee.serving.followed import Followed, Stamp, stamp
 
 GRACE_SECONDS = 5.0
 """How long a bundle stays open after the last answer began that could use it."""
 MOST_BUNDLES = 2
-"""Bundles open at once, unless a plan's own arms need more: the one that answers and one that comes or goes."""
+"""Bundles open at once, unless a plan's own arms are more: the one that answers and one that comes or goes."""
 
 _log = get_logger(__name__)
-_Stamp = tuple[object, ...]
+_Stamps = tuple[tuple[str, Stamp], ...]
+"""Of the files of a plan's bundles, by path."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +50,10 @@ class ReleaseHolder:
     exchanged atomically. What is refused (a corrupt bundle, a plan that cannot be read) leaves the release that
     answers in place, and is tried again only when the plan or a bundle's folder has changed. A release that comes
     while bundles are still in their grace period waits for them to close, so that memory holds two bundles and not
-    as many as releases come; one that goes back to such a bundle takes it up again at once.
+    as many as releases come; one that goes back to such a bundle takes it up again at once. For the same reason
+    one of several arms comes, or goes, by way of its widest arm alone.
+
+    A bundle of which a file was cut short while it answers is left for the newest release that is whole.
 
     Args:
         home: its `data/` holds the plan and the bundles.
@@ -58,7 +65,9 @@ class ReleaseHolder:
         self._home = home
         self._clock = clock
         self._warm_up = warm_up
-        self._tried: tuple[_Stamp, _Stamp] | None = None
+        self._plan = Followed(home.data / RELEASE)
+        self._tried: _Stamps | None = None
+        self._damaged: Release | None = None
         self._leaving: list[tuple[float, Bundle]] = []
         self.current: Release | None = None
         self.why_not = "no release was looked for yet"
@@ -69,15 +78,18 @@ class ReleaseHolder:
     def look(self) -> None:
         """Exchange the release if there is another. One thread at a time; nothing that a release causes raises."""
         self._close_left(self._clock.monotonic())
-        plan_stamp = _stat(self._home.data / RELEASE)
+        is_same_plan = not self._plan.has_changed()
+        damaged = None if self._is_whole else self.current
         if (
-            self._tried is not None
-            and plan_stamp == self._tried[0]
-            and (not self.why_not or self._bundle_stamps() == self._tried[1])
+            is_same_plan
+            and self._tried is not None
+            and (damaged is None or damaged is self._damaged)
+            and (not self.why_not or self._bundle_stamps() == self._tried)
         ):
             return
+        self._damaged = damaged
         # Taken before anything is read, so that a change meanwhile shows the next time.
-        self._tried = plan_stamp, self._bundle_stamps()
+        self._tried = self._bundle_stamps()
         try:
             plans = read_plans(self._home.data)
         except (MatineeError, OSError) as error:
@@ -85,9 +97,9 @@ class ReleaseHolder:
             return
         if not plans:
             self.why_not = "no release was published yet; run `matinee train`"
-        elif self.current is not None and plans[0] == self.current.plan:
+        elif self.current is not None and plans[0] == self.current.plan and damaged is None:
             self.why_not = ""
-        elif self._has_room_for(plans[0]):
+        elif not self._leaving or not self._is_whole or self._has_room_for(plans[0]):
             self._follow(plans)
         else:
             self._tried = None  # again with the next look
@@ -104,31 +116,48 @@ class ReleaseHolder:
             bundle.close()
         self._close_left(float("inf"))
 
+    @property
+    def _is_whole(self) -> bool:
+        """Whether no bundle that answers was cut short."""
+        return self.current is None or all(bundle.is_whole for bundle in self.current.bundles.values())
+
     def _follow(self, plans: list[Plan]) -> None:
-        """Take the newest plan; where nothing answers yet and it cannot be had, the one before it."""
+        """Take the newest plan; where nothing whole answers and it cannot be had, the one before it."""
         for plan in plans:
             try:
-                self._exchange(plan)
+                next_plan = self._next_towards(plan)
+                self._exchange(next_plan)
             except Exception as error:  # noqa: BLE001 - whatever is wrong with a release, answers go on
                 if plan is plans[0]:
                     self._refuse(error)
-                if self.current is not None:
+                if self.current is not None and self._is_whole:
                     return
             else:
-                if plan is plans[0]:
+                if next_plan is not plan:
+                    self._tried = None  # on with the next look
+                elif plan is plans[0]:
                     self.why_not = ""
                 return
 
+    def _next_towards(self, plan: Plan) -> Plan:
+        """The plan if there is room for its bundles, else one with a single arm that makes some."""
+        if self.current is None or not self._is_whole or self._has_room_for(plan):
+            return plan
+        for version in plan.bundles:  # what will be refused costs no arm its bundle
+            verify_bundle(self._home.bundles / version, self._home.run)
+        return _widest_arm(self.current.plan if len(self.current.bundles) > 1 else plan)
+
     def _has_room_for(self, plan: Plan) -> bool:
-        """Whether following the plan opens no more bundles than may be open, besides those that answer now."""
+        """Whether following the plan opens no more bundles than may be open."""
         before = self._open_bundles()
         new = len(plan.bundles - set(before))
-        return not new or not self._leaving or len(before) + new <= MOST_BUNDLES
+        return not new or len(before) + new <= max(MOST_BUNDLES, len(plan.bundles))
 
     def _open_bundles(self) -> dict[str, Bundle]:
-        """By version, those in their grace period too."""
-        answering = {} if self.current is None else self.current.bundles
-        return {bundle.version: bundle for _, bundle in self._leaving} | answering
+        """Those that are whole, by version; those in their grace period too."""
+        answering = () if self.current is None else self.current.bundles.values()
+        bundles = (*(bundle for _, bundle in self._leaving), *answering)
+        return {bundle.version: bundle for bundle in bundles if bundle.is_whole}
 
     def _exchange(self, plan: Plan) -> None:
         before = self._open_bundles()
@@ -145,8 +174,9 @@ class ReleaseHolder:
         self.current = Release(plan, opened)
         self.swaps += 1
         until = self._clock.monotonic() + GRACE_SECONDS
-        self._leaving = [(end, bundle) for end, bundle in self._leaving if bundle.version not in opened]
-        self._leaving += [(until, bundle) for version, bundle in answered.items() if version not in opened]
+        stay = set(opened.values())
+        self._leaving = [(end, bundle) for end, bundle in self._leaving if bundle not in stay]
+        self._leaving += [(until, bundle) for bundle in answered.values() if bundle not in stay]
         _log.info("release_answers", bundles=sorted(opened), note=plan.note)
 
     def _open(self, version: str) -> Bundle:
@@ -171,19 +201,17 @@ class ReleaseHolder:
         while self._leaving and self._leaving[0][0] <= now:
             self._leaving.pop(0)[1].close()
 
-    def _bundle_stamps(self) -> _Stamp:
+    def _bundle_stamps(self) -> _Stamps:
         """Changes when a file of a bundle in the plan does."""
         try:
             plan = read_plan(self._home.data)
         except (MatineeError, OSError):
             return ()
         folders = [self._home.bundles / version for version in sorted(plan.bundles if plan else ())]
-        return tuple((str(path), _stat(path)) for folder in folders for path in sorted(folder.glob("**/*")))
+        return tuple((str(path), stamp(path)) for folder in folders for path in sorted(folder.glob("**/*")))
 
 
-def _stat(path: Path) -> _Stamp:
-    try:
-        found = path.stat()
-    except OSError:
-        return ()
-    return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino
+def _widest_arm(plan: Plan) -> Plan:
+    """The same plan without its other arms."""
+    widest = max(plan.arms, key=lambda arm: arm.weight)
+    return msgspec.structs.replace(plan, arms=(msgspec.structs.replace(widest, weight=1.0),))

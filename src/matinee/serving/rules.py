@@ -43,6 +43,7 @@ from matinee.core.clock import DAY, SECOND, Clock
 from matinee.core.errors import InvalidInput, MatineeError
 from matinee.core.files import check_format, write_atomically
 from matinee.core.logging import get_logger
+from matinee.serving.followed import Followed
 
 RULES = "rules.toml"
 """Its name in the home's `data/`."""
@@ -166,10 +167,9 @@ class LiveRules:
     """
 
     def __init__(self, path: Path, clock: Clock) -> None:
-        self._path = path
+        self._file = Followed(path)
         self._clock = clock
         self._kept = path.with_suffix(".taken.toml")
-        self._tried: object = ()
         self._state: tuple[Rules, dict[str, _OnBundle]] = (Rules(), {})
         self._compiling = threading.Lock()
         self.version = 0
@@ -186,18 +186,21 @@ class LiveRules:
         """What the file says."""
         return self._state[0]
 
+    @property
+    def mixes(self) -> bool:
+        """Whether a rule bounds the share of a genre."""
+        return bool(self._state[0].most_of_one_genre)
+
     def look(self) -> None:
         """Take the file over if it has changed. One thread at a time; nothing that the file holds raises."""
-        stamp = _stamp(self._path)
-        if stamp == self._tried:
+        if not self._file.has_changed():
             return
-        self._tried = stamp
         try:
-            text = b"" if stamp is None else self._path.read_bytes()
-            rules = parse_rules(text, str(self._path))
+            text = _text(self._file.path)
+            rules = parse_rules(text, str(self._file.path))
         except (MatineeError, OSError) as error:
             if isinstance(error, OSError):
-                self._tried = ()  # it was not read, and may say something else: try again
+                self._file.forget()
             self._refuse(error)
             return
         self.why_not = ""
@@ -297,12 +300,9 @@ def _us(moment: object) -> int:
     return (since.days * 86_400 + since.seconds) * SECOND + since.microseconds
 
 
-def _stamp(path: Path) -> tuple[int, ...] | None:
-    """Changes when the file does; nothing where there is none."""
+def _text(path: Path) -> bytes:
+    """What the file says; nothing where there is none."""
     try:
-        found = path.stat()
+        return path.read_bytes()
     except FileNotFoundError:
-        return None
-    except OSError:
-        return ()
-    return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino
+        return b""

@@ -8,6 +8,7 @@ from math import inf
 from typing import NamedTuple
 
 from matinee.bundle.open import Bundle
+from matinee.core.breaker import Breaker
 from matinee.core.clock import Clock
 from matinee.core.home import Home
 from matinee.core.logging import get_logger
@@ -20,7 +21,6 @@ from matinee.log.open import open_log
 from matinee.serving.answer import Answer, Budget, Part, Reason
 from matinee.serving.arrange import Style
 from matinee.serving.background import Background
-from matinee.serving.breaker import Breaker
 from matinee.serving.crashes import Crashes
 from matinee.serving.event_sink import EventSink
 from matinee.serving.families import families
@@ -140,8 +140,9 @@ class Service:
 
     def stop(self) -> None:
         """Write what is queued, within `STOP_SECONDS`, and let go of everything."""
+        end = self.clock.monotonic() + STOP_SECONDS
         self.telemetry.stop(STOP_SECONDS)
-        self.events.close()
+        self.events.close(max(0.0, end - self.clock.monotonic()))
         self.guard.stop()
         for background in self._background:
             background.stop(1.0)
@@ -188,7 +189,7 @@ class Service:
             budget=Budget(self.clock, arrival.monotonic + self._deadline),
             without=self._without,
             shed=self.load.shed,
-            seed=int(arrival.request_id, 16),
+            seed=arrival.request_id,
         )
         took = self.clock.monotonic() - arrival.monotonic
         counters = self.counters

@@ -1,5 +1,6 @@
 """What is known when an answer is chosen: the user, what they did lately, and what they may be shown."""
 
+from collections.abc import Iterable
 from functools import cached_property
 
 import numpy as np
@@ -11,6 +12,7 @@ from matinee.core.errors import Corrupt
 from matinee.history.record import Glance
 from matinee.models.fold_in import best
 from matinee.models.preference import DEFAULT_POSITIVE_RATING, confidence
+from matinee.serving.filters import allowed
 from matinee.serving.request import Question
 
 _Ranked = tuple[NDArray[np.int32], NDArray[np.float32]]
@@ -26,7 +28,7 @@ class View:
         bundle: what answers.
         entry: what the bundle knows of the user.
         lately: what the history knows.
-        free: bool, shape (n_items,); what may be shown, the view's own. What the user has met is taken out here.
+        ruled: bool, shape (n_items,); what the rules let this user see. It is not written to.
     """
 
     def __init__(
@@ -35,23 +37,43 @@ class View:
         bundle: Bundle,
         entry: UserEntry | None,
         lately: Glance | None,
-        free: NDArray[np.bool_],
+        ruled: NDArray[np.bool_],
     ) -> None:
         self.question = question
         self.bundle = bundle
         self.entry = entry
         self.lately = lately
-        self.free = free
-        index = bundle.item_index
-        self._session = [i for item in question.session if (i := index(item)) is not None]
-        self._met = [i for item in (lately.items if lately else ()) if (i := index(item)) is not None]
+        self.ruled = ruled
+        self.is_newer = lately is not None and bundle.is_newer(lately.offsets)
+        """Whether the user did something that the bundle's snapshot does not know."""
+        self.trusts_top = not self.is_newer
+        """Whether the bundle's own list of the user's best is taken to hold nothing that was met."""
+
+    @cached_property
+    def _session(self) -> list[int]:
+        return self._known(self.question.session)
+
+    @cached_property
+    def _met(self) -> list[int]:
+        return self._known(self.lately.items if self.lately else ())
+
+    def _known(self, items: Iterable[str]) -> list[int]:
+        return [i for item in items if (i := self.bundle.item_index(item)) is not None]
+
+    @cached_property
+    def free(self) -> NDArray[np.bool_]:
+        """What may be shown, by rules, question and what was met: bool, shape (n_items,), the view's own."""
+        question, free = self.question, self.ruled.copy()
+        if question.where is not None:
+            free &= allowed(question.where, self.bundle.attributes)
+        if question.exclude:
+            free[self._known(question.exclude)] = False
         if not question.include_seen:
-            for i in self._met:  # few: faster than making an array of them
+            for i in (*self._met, *self._session):  # few: faster than making an array of them
                 free[i] = False
-            for i in self._session:
-                free[i] = False
-            if entry is not None:
-                free[entry.seen] = False
+            if self.entry is not None:
+                free[self.entry.seen] = False
+        return free
 
     @property
     def segment(self) -> int:
@@ -64,14 +86,10 @@ class View:
         return self.bundle.fold_in is not None and (self.lately is not None or bool(self._session))
 
     @property
-    def is_newer(self) -> bool:
-        """Whether the user did something that the bundle's snapshot does not know."""
-        return self.lately is not None and self.bundle.is_newer(self.lately.offsets)
-
-    @property
     def wants_more(self) -> bool:
         """Whether the question itself wants other candidates than the user's own best unseen ones."""
-        return bool(self._session) or self.question.include_seen
+        question = self.question
+        return question.include_seen or (bool(question.session) and bool(self._session))
 
     @cached_property
     def liked(self) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
@@ -126,10 +144,32 @@ class View:
         scores = self._scores
         return None if scores is None else _ranked(np.where(self.free, scores, np.float32(-np.inf)), n)
 
+    def looked_up(self, n: int) -> _Ranked | None:
+        """The first `n` that may be shown of what the bundle holds as the user's best; nothing for a stranger.
+
+        None of these was seen before the snapshot: that is the bundle's promise. So the rules' own mask will do for
+        most, and no other is made.
+        """
+        if self.entry is None:
+            return None
+        free = self.ruled if self.trusts_top and not self._is_narrowed else self.free
+        return _first(free, self.entry.top, self.entry.scores, n)
+
+    def is_met(self, items: Iterable[str]) -> bool:
+        """Whether any of these is among what the user did lately, and was to be left out."""
+        return self.lately is not None and not (
+            self.question.include_seen or set(self.lately.items).isdisjoint(items)
+        )
+
     def only_free(self, index: NDArray[np.int32], scores: NDArray[np.float32]) -> _Ranked:
-        """Those of a ranking that may be shown."""
-        keep = np.flatnonzero(self.free[index])
-        return (index, scores) if len(keep) == len(index) else (index[keep], scores[keep])
+        """Those that may be shown of a ranking in which is nothing that the user has met."""
+        return _first(self.free if self._is_narrowed else self.ruled, index, scores, len(index))
+
+    @property
+    def _is_narrowed(self) -> bool:
+        """Whether the question itself rules anything out."""
+        question = self.question
+        return question.where is not None or bool(question.exclude or question.session)
 
     def popular_in_segment(self, n: int) -> NDArray[np.int32] | None:
         """The first `n` that may be shown of what is popular in the user's segment; nothing where that is none."""
@@ -141,17 +181,26 @@ class View:
 
     def popular_besides(self, index: NDArray[np.int32], n: int) -> NDArray[np.int32]:
         """`n` more than those, of what is popular, in the user's segment where there is one."""
+        before = self.free[index]
         self.free[index] = False
         found = self._first_free(self.bundle.popular(self.segment), n)
-        self.free[index] = True
+        self.free[index] = before
         return found
 
     def _first_free(self, ordering: NDArray[np.int32], n: int) -> NDArray[np.int32]:
-        first = ordering[: 4 * n]  # mostly enough, and a hundredth of the work
-        found: NDArray[np.int32] = first[self.free[first]]
-        if len(found) < n:
-            found = ordering[self.free[ordering]]
-        return found[:n]
+        width = 4 * n  # mostly enough, and a hundredth of the work
+        while True:
+            first = ordering[:width]
+            found: NDArray[np.int32] = first[self.free.take(first)]
+            if len(found) >= n or width >= len(ordering):
+                return found[:n]
+            width *= 4
+
+
+def _first(mask: NDArray[np.bool_], index: NDArray[np.int32], scores: NDArray[np.float32], n: int) -> _Ranked:
+    """The first `n` of a ranking that a mask of all items lets through."""
+    at = mask.take(index).nonzero()[0][:n]
+    return index[at], scores[at]
 
 
 def _ranked(scores: NDArray[np.float32], n: int) -> _Ranked:

@@ -21,7 +21,10 @@ _log = get_logger(__name__)
 
 
 class WriterProcess:
-    """A `Sink` that has another process append to the log.
+    """A `Sink` that has another process append to the log: one at idle priority, and a second one in a hurry.
+
+    A process that stepped back cannot come forward again. So both stay once they were needed: where there is too
+    much to do, starting an interpreter with each change would cost more than all the writing.
 
     Only one frame is on its way at any time. What was sent and not acknowledged when the writer died may be in the
     log or not: it is for the caller to send it again, under the same event ids.
@@ -32,33 +35,27 @@ class WriterProcess:
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self._process: subprocess.Popen[bytes] | None = None
-        self._socket: socket.socket | None = None
+        self._writers: dict[bool, _Writer] = {}  # by whether they hurry
         self._hurries = False
 
     @property
     def pid(self) -> int | None:
-        """Of the writer; nothing while there is none."""
-        process = self._process
-        return None if process is None else process.pid
+        """Of the process that was asked last; nothing while there is none."""
+        writer = self._writers.get(self._hurries)
+        return None if writer is None else writer.process.pid
 
     def append(self, values: Sequence[bytes], *, hurry: bool = False) -> None:
-        """See `Sink.append`. A writer that is to hurry, or no longer to, is another process.
+        """See `Sink.append`.
 
         Raises:
             StoreUnavailable: also where the writer died, or did not answer within `REPLY_SECONDS`.
         """
-        if hurry != self._hurries:
-            self._end(0)
+        self._hurries = hurry
         try:
-            connection = self._socket or self._start(hurry)
-            frame = msgspec.msgpack.encode(values)
-            connection.sendall(len(frame).to_bytes(HEADER_BYTES, "little"))
-            connection.sendall(frame)
-            size = int.from_bytes(_receive(connection, HEADER_BYTES), "little")
-            outcome = msgspec.msgpack.decode(_receive(connection, size), type=Outcome)
+            writer = self._writers.get(hurry) or self._start(hurry)
+            outcome = writer.asked(msgspec.msgpack.encode(values))
         except (OSError, EOFError, msgspec.MsgspecError) as error:
-            self._end(0)
+            self._end(hurry, 0)
             raise StoreUnavailable(
                 f"the process that writes telemetry to {self._url} failed: {error}",
                 remedy="It is started again by itself; what it had not acknowledged is written again.",
@@ -67,45 +64,60 @@ class WriterProcess:
             raise _error(outcome)
 
     def abort(self) -> None:
-        """See `Sink.abort`: kills the writer."""
-        process = self._process
-        if process is not None:
-            process.kill()
+        """See `Sink.abort`: kills the writers."""
+        for writer in list(self._writers.values()):
+            writer.process.kill()
 
     def close(self) -> None:
         """See `Sink.close`. Safe to call twice."""
-        self._end(END_SECONDS)
+        for hurry in list(self._writers):
+            self._end(hurry, END_SECONDS)
 
-    def _start(self, hurry: bool) -> socket.socket:
-        command = [sys.executable, "-uP", "-m", "matinee.serving.telemetry_writer", self._url]
-        ours, theirs = socket.socketpair()
+    def _start(self, hurry: bool) -> "_Writer":
+        writer = self._writers[hurry] = _Writer(self._url, hurry)
+        _log.info("telemetry_writer_started", pid=writer.process.pid, hurry=hurry)
+        return writer
+
+    def _end(self, hurry: bool, seconds: float) -> None:
+        writer = self._writers.pop(hurry, None)
+        if writer is not None:
+            writer.end(seconds)
+
+
+class _Writer:
+    """One process, and the socket to it."""
+
+    def __init__(self, url: str, hurry: bool) -> None:
+        command = [sys.executable, "-uP", "-m", "matinee.serving.telemetry_writer", url]
+        self._socket, theirs = socket.socketpair()
         try:
             with theirs:
-                self._process = subprocess.Popen(  # noqa: S603 - our own module, no shell
+                self.process = subprocess.Popen(  # noqa: S603 - our own module, no shell
                     [*command, HURRY] if hurry else command,
                     stdin=theirs.fileno(),
                     stdout=theirs.fileno(),
                     process_group=0,  # Ctrl-C is for the server, which ends its writer when all is written
                 )
         except BaseException:
-            ours.close()
+            self._socket.close()
             raise
-        ours.settimeout(REPLY_SECONDS)
-        self._socket, self._hurries = ours, hurry
-        _log.info("telemetry_writer_started", pid=self._process.pid, hurry=hurry)
-        return ours
+        self._socket.settimeout(REPLY_SECONDS)
 
-    def _end(self, seconds: float) -> None:
-        connection, self._socket = self._socket, None
-        process, self._process = self._process, None
-        if connection is not None:
-            connection.close()
-        if process is not None:
-            try:
-                process.wait(seconds)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+    def asked(self, frame: bytes) -> Outcome:
+        """What became of a frame; raises where the process does not say."""
+        self._socket.sendall(len(frame).to_bytes(HEADER_BYTES, "little"))
+        self._socket.sendall(frame)
+        size = int.from_bytes(_receive(self._socket, HEADER_BYTES), "little")
+        return msgspec.msgpack.decode(_receive(self._socket, size), type=Outcome)
+
+    def end(self, seconds: float) -> None:
+        """Close the input, which ends the process; kill it where it has not ended after so many seconds."""
+        self._socket.close()
+        try:
+            self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
 
 
 def _receive(connection: socket.socket, size: int) -> bytes:

@@ -3,17 +3,19 @@
 import re
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
 from api_samples import TestClient, document, published
-from serving_samples import server, wait_for
+from serving_samples import server, settings, wait_for
 from structlog.testing import capture_logs
 
 from matinee.core.clock import SystemClock
 from matinee.core.home import Home
 from matinee.serving.api import mount
+from matinee.serving.app import create_app
 from matinee.serving.key_file import Scope, create_key
 
 CLOCK = SystemClock()
@@ -54,6 +56,25 @@ def test_an_api_that_cannot_be_made_is_answered_for_and_tried_again(
     assert (response.status_code, "Traceback" in response.text) == (503, False)
     assert [entry["event"] for entry in logs] == ["api_not_made"]
     assert lazy.get("/docs").status_code == 200
+
+
+def test_a_server_whose_api_cannot_be_made_is_ready_for_all_else_and_says_so(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+):
+    published(home)
+    app = create_app(settings(home), home, CLOCK)
+    monkeypatch.setattr(app._api, "prepare", lambda: 1 / 0)
+    with capture_logs() as logs, TestClient(app, client=("127.0.0.1", 50_000)) as client:
+        end = time.monotonic() + 20
+        while (response := client.get("/readyz")).status_code != 200:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        assert "the API could not be started" in response.text
+        assert client.get("/recommend/u001").status_code == 200
+        monkeypatch.undo()
+        assert client.get("/docs").status_code == 200  # made by whoever asks for it
+        assert "API" not in client.get("/readyz").text
+    assert "api_not_prepared" in [line["event"] for line in logs]
 
 
 def test_a_server_process_answers_the_api_beside_the_short_way(home: Home):

@@ -1,6 +1,7 @@
 """Whatever is wrong with a request is answered as a problem that says what, and never with a 5xx."""
 
 import json
+from collections import Counter
 from contextlib import suppress
 from typing import Any
 from urllib.parse import quote
@@ -11,6 +12,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
+from matinee.core.breaker import FAILURES
 from matinee.core.home import Home
 from matinee.core.ids import is_id
 from matinee.history.lmdb import LmdbHistory
@@ -110,7 +112,9 @@ def test_where_a_body_ceases_to_be_json_is_said(client: TestClient, text: bytes,
 
 
 def test_a_body_that_is_no_text_is_refused(client: TestClient):
-    problem(client.post(MANY, content=b"\xff{}", headers={"Content-Type": "application/json"}), 400)
+    body = problem(client.post(MANY, content=b"\xff{}", headers={"Content-Type": "application/json"}), 400)
+    assert "no UTF-8" in body["detail"]
+    assert body["remedy"]
 
 
 @pytest.mark.parametrize(
@@ -125,7 +129,7 @@ def test_a_body_that_is_no_text_is_refused(client: TestClient):
 )
 def test_absurd_json_is_refused(client: TestClient, text: bytes):
     response = client.post(MANY, content=text, headers={"Content-Type": "application/json"})
-    problem(response, response.status_code)
+    assert problem(response, response.status_code)["remedy"]
     assert response.status_code in {400, 422}
 
 
@@ -195,6 +199,25 @@ def test_a_history_that_fails_is_done_without(home: Home, history: LmdbHistory, 
         body = client.post("/v1/predictions", json={"users": ["u002"], "items": ["a+3"]}).json()
         assert body["predictions"][0]["based_on"] == "seen"
         assert client.get("/v1/users/u002/recommendations").status_code == 200
+
+
+def test_a_store_that_stays_away_is_told_of_when_it_is_left_alone_and_not_for_every_user(
+    home: Home, history: LmdbHistory, monkeypatch: pytest.MonkeyPatch
+):
+    version = published(home)
+    with opened_api(home, history) as client, capture_logs() as logs:
+        for name in ("get", "glance"):
+            monkeypatch.setattr(history, name, broken_store)
+        with (home.bundles / version / "users.lmdb").open("r+b") as file:
+            file.truncate(8_192)
+        for number in range(4 * FAILURES):
+            body = client.get(f"/v1/users/u{number:03d}/history").json()
+            assert (body["live"], body["items"]) == (False, [])
+            client.post("/v1/predictions", json={"users": [f"u{number:03d}"], "items": ["a+3"]}).raise_for_status()
+        tries = client.app.state.service.recommender.users_breaker.opened  # each lets one through
+    told = Counter(line.get("store") for line in logs if line["event"] == "store_not_read")
+    assert 0 < told["history"] <= FAILURES
+    assert 0 < told["bundle_user"] <= FAILURES + tries
 
 
 def broken_store(_: str) -> None:

@@ -88,7 +88,8 @@ class Api(FastAPI):
             return
         asked = Asked(self._service)
         asked.attach(scope)
-        sending = asked.sending(secured(scope, send))
+        answering = asked.answering(secured(scope, send))
+        sending = answering.send
         try:
             if too_much := self._service.limits.refusal(scope):
                 refused = Refused(too_much.status, too_much.detail, headers={"connection": "close"})
@@ -100,14 +101,14 @@ class Api(FastAPI):
             await super().__call__(scope, self._service.limits.receiving(receive), sending)
         except Exception:  # noqa: BLE001 - no error is shown as a traceback
             _log.exception("api_failed", request_id=asked.request_id, path=scope["path"])
-            if not asked.has_begun:
+            if not answering.has_begun:
                 await puzzled().response(asked.request_id)(scope, receive, sending)
 
     def _unknown(self, scope: Scope) -> Refused | None:
-        """Why a request is not let in at all; each operation looks at its own scope besides."""
+        """Why a request is not let in at all; each operation looks at the key's scope besides."""
         if not scope["path"].startswith("/v1/"):
             return None
-        found = self._service.guard.check(scope["headers"], KeyScope.READ)
+        found = self._service.guard.admit(scope, KeyScope.READ)
         return Refused(found.status, found.detail, headers=found.headers) if isinstance(found, Refusal) else None
 
     def openapi(self) -> dict[str, Any]:

@@ -3,13 +3,14 @@
 import numpy as np
 from numpy.typing import NDArray
 from starlette.requests import Request
-from starlette.types import Message, Scope, Send
+from starlette.types import Scope, Send
 
 from matinee.bundle.contents import UNKNOWN_AGE
 from matinee.bundle.open import Bundle
 from matinee.serving.answer import Answer
 from matinee.serving.api.problems import REQUEST_ID, Refused
 from matinee.serving.filters import Filter, allowed
+from matinee.serving.headers import Answering
 from matinee.serving.release import Release
 from matinee.serving.request import Question, new_request_id
 from matinee.serving.service import Arrival, Service
@@ -31,8 +32,6 @@ class Asked:
         """What the header `X-Model-Version` says."""
         self.step = "none"
         """What the header `X-Matinee-Step` says."""
-        self.has_begun = False
-        """Whether the answer's first bytes are out."""
 
     @property
     def request_id(self) -> str:
@@ -85,24 +84,10 @@ class Asked:
         """What every answer says of itself in its body: the same as in its headers."""
         return {"request_id": self.request_id, "model_version": self.model_version, "step": self.step}
 
-    def sending(self, send: Send) -> Send:
+    def answering(self, send: Send) -> Answering:
         """`send` that counts the answer and puts the common headers on it."""
-
-        async def sent(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                self.has_begun = True
-                self.service.counters.responses[message["status"]] += 1
-                message = {**message, "headers": [*self._headers(), *message.get("headers", ())]}
-            await send(message)
-
-        return sent
-
-    def _headers(self) -> list[tuple[bytes, bytes]]:
-        return [
-            (b"x-request-id", self.request_id.encode()),
-            (b"x-model-version", self.model_version.encode()),
-            (b"x-matinee-step", self.step.encode()),
-        ]
+        responses = self.service.counters.responses
+        return Answering(send, responses, lambda: (self.request_id, self.model_version, self.step))
 
     def _nothing_to_answer_from(self) -> Refused:
         return Refused(

@@ -19,6 +19,7 @@ from matinee.serving.posted import MAX_KEY_LENGTH, Post, Unacceptable, read_post
 
 RETRY_SECONDS = 2
 """What `Retry-After` says where the log does not take a post."""
+_JSON_REMEDY = "Send one event or a list of them as JSON, with Content-Type: application/json."
 _BODY = {
     "required": True,
     "content": {
@@ -114,7 +115,7 @@ async def _read(request: Request, now_us: int, idempotency_key: str | None) -> P
 
 def _refusal(error: Unacceptable) -> Refused:
     if not error.is_json:
-        return Refused(400, str(error), kind="invalid-json", title="The body is no JSON")
+        return Refused(400, str(error), kind="invalid-json", title="The body is no JSON", remedy=_JSON_REMEDY)
     mistakes = [Mistake(where=fault.where, message=fault.message) for fault in error.faults]
     if all(fault.is_early for fault in error.faults):
         return Refused(

@@ -1,12 +1,14 @@
 """What a user did."""
 
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Query
 from starlette.requests import Request
 
 from matinee.bundle.open import Bundle
 from matinee.bundle.users import UserEntry
+from matinee.core.breaker import CircuitOpen
 from matinee.core.errors import MatineeError
 from matinee.core.logging import get_logger
 from matinee.history.record import Entry
@@ -16,6 +18,7 @@ from matinee.serving.api.naming import moment, title_of
 from matinee.serving.api.responses import problems
 
 _log = get_logger(__name__)
+_Found = TypeVar("_Found")
 
 router = APIRouter(tags=["users"])
 
@@ -54,20 +57,22 @@ def _lately(asked: Asked, user: str) -> tuple[Entry, ...] | None:
     history = asked.service.history
     if not history.is_open:
         return None
-    try:
-        found = history.get(user)
-    except (MatineeError, OSError) as error:
-        _log.warning("history_not_read", request_id=asked.request_id, error=str(error))
-        return None
-    return () if found is None else found.entries
+    return tried(asked, "history", lambda: () if (found := history.get(user)) is None else found.entries)
 
 
 def read_entry(asked: Asked, bundle: Bundle, user: str) -> UserEntry | None:
     """What the bundle knows of the user; nothing where that is broken."""
+    return tried(asked, "bundle_user", asked.service.recommender.users_breaker.call, bundle.user, user)
+
+
+def tried(asked: Asked, store: str, read: Callable[..., _Found | None], *given: object) -> _Found | None:
+    """What `read` returns; nothing where it fails. A store that is left alone was told of when that began."""
     try:
-        return bundle.user(user)
+        return read(*given)
+    except CircuitOpen:
+        return None
     except (MatineeError, OSError) as error:
-        _log.warning("bundle_user_not_read", request_id=asked.request_id, error=str(error))
+        _log.warning("store_not_read", store=store, request_id=asked.request_id, error=str(error))
         return None
 
 

@@ -36,6 +36,11 @@ class LazyApi:
         self._lock = threading.Lock()
         self._api: ASGIApp | None = None
 
+    @property
+    def is_made(self) -> bool:
+        """Whether it is there."""
+        return self._api is not None
+
     def prepare(self) -> ASGIApp:
         """Make the API if it is not there yet: some 0.2 seconds of processor time, in a thread. Several may."""
         with self._lock:

@@ -10,16 +10,12 @@ from starlette.requests import Request
 
 from matinee.bundle.open import Bundle
 from matinee.bundle.users import UserEntry
-from matinee.core.errors import MatineeError
-from matinee.core.logging import get_logger
 from matinee.serving.api.asked import Asked, asked_of
-from matinee.serving.api.history import read_entry
+from matinee.serving.api.history import read_entry, tried
 from matinee.serving.api.models import Prediction, PredictionRequest, Predictions
 from matinee.serving.api.responses import problems
 from matinee.serving.request import Question
 from matinee.serving.view import View
-
-_log = get_logger(__name__)
 
 router = APIRouter(tags=["recommendations"])
 
@@ -60,14 +56,15 @@ async def predict(request: Request, wanted: PredictionRequest) -> Predictions:
 
 
 def _predicted(asked: Asked, bundle: Bundle, user: str, index: NDArray[np.int32]) -> Prediction:
-    if bundle.fold_in is None:
+    fold_in = bundle.fold_in
+    if fold_in is None:
         kind: Literal["rating", "score"] = (
             "score" if bundle.manifest.metrics.get("all", {}).get("rmse") is None else "rating"
         )
         values = _from_top(read_entry(asked, bundle, user), index)
         return Prediction(user=user, model_version=bundle.version, kind=kind, based_on="top", values=values)
     known = _known(asked, bundle, user)
-    scores = bundle.fold_in.item_factors[index] @ bundle.fold_in.factors(known.item_index, known.weight)
+    scores = fold_in.item_factors[index] @ fold_in.factors(known.item_index, known.weight)
     values = [score if i >= 0 else None for i, score in zip(index.tolist(), scores.tolist(), strict=True)]
     return Prediction(user=user, model_version=bundle.version, kind="score", based_on=known.based_on, values=values)
 
@@ -75,18 +72,18 @@ def _predicted(asked: Asked, bundle: Bundle, user: str, index: NDArray[np.int32]
 def _known(asked: Asked, bundle: Bundle, user: str) -> _Known:
     """What the user did lately if there is a sign of liking in it; else what the bundle says was met."""
     entry = read_entry(asked, bundle, user)
-    try:
-        lately = asked.service.history.glance(user)
-        everything = np.ones(len(bundle.items), dtype=np.bool_)
-        index, weight = View(Question(user), bundle, entry, lately, everything).liked
-    except (MatineeError, OSError) as error:
-        _log.warning("history_not_read", request_id=asked.request_id, error=str(error))
-    else:
-        if (weight > 0).any():
-            return _Known("history", index, weight)
+    liked = tried(asked, "history", _liked, asked, bundle, user)
+    if liked is not None and (liked[1] > 0).any():
+        return _Known("history", *liked)
     if entry is None or not entry.seen.size:
         return _Known("nothing", np.empty(0, dtype=np.int32), np.empty(0, dtype=np.float32))
     return _Known("seen", entry.seen, np.ones(len(entry.seen), dtype=np.float32))
+
+
+def _liked(asked: Asked, bundle: Bundle, user: str) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Items that the user met lately, and their weights as signs of liking."""
+    everything = np.ones(len(bundle.items), dtype=np.bool_)
+    return View(Question(user), bundle, None, asked.service.history.glance(user), everything).liked
 
 
 def _from_top(entry: UserEntry | None, index: NDArray[np.int32]) -> list[float | None]:

@@ -23,6 +23,7 @@ KIND = "urn:matinee:problem:"
 """The beginning of every `type` that says more than the status does."""
 REQUEST_ID = "matinee.request_id"
 """Where the ASGI scope holds the answer's id."""
+JSON_REMEDY = "Send one JSON object, with Content-Type: application/json."
 MAX_SHOWN = 20
 """Single mistakes listed in one answer."""
 
@@ -171,7 +172,7 @@ def _invalid_json(error: Mapping[str, Any], text: object) -> Refused:
         f"The body is no JSON: {error.get('ctx', {}).get('error', error['msg'])} at line {line}, column {column}",
         kind="invalid-json",
         title="The body is no JSON",
-        remedy="Send one JSON object, with Content-Type: application/json.",
+        remedy=JSON_REMEDY,
     )
 
 
@@ -180,7 +181,7 @@ def _not_called_json(request: Request) -> Refused:
     return Refused(
         415,
         f"The body is {kind}, not application/json." if kind else "The body has no Content-Type.",
-        remedy="Send one JSON object, with Content-Type: application/json.",
+        remedy=JSON_REMEDY,
     )
 
 
@@ -199,6 +200,10 @@ def _place(place: Sequence[int | str]) -> str:
 
 
 _SAID = {
+    400: (
+        "The body cannot be read: it is no UTF-8, is nested too deeply, or holds a number of too many digits.",
+        JSON_REMEDY,
+    ),
     404: ("There is nothing at this path.", "/docs lists what there is."),
     405: ("This path does not answer that method.", "The header Allow names those that it answers; so does /docs."),
 }
@@ -207,7 +212,8 @@ _SAID = {
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     detail, remedy = _SAID.get(error.status_code, ("", ""))
-    if error.detail != HTTPStatus(error.status_code).phrase:
+    # Of a body that cannot be read FastAPI says only that; of others who raised it may say more than the status.
+    if error.status_code != HTTPStatus.BAD_REQUEST and error.detail != HTTPStatus(error.status_code).phrase:
         detail = str(error.detail)
     refused = Refused(error.status_code, detail or str(error.detail), remedy=remedy, headers=error.headers)
     return refused.response(_request_id(request))

@@ -3,9 +3,9 @@ from itertools import pairwise
 
 import pytest
 
+from matinee.core.breaker import FAILURES, LONGEST_PAUSE, SLOW_SECONDS, Breaker, CircuitOpen, State
 from matinee.core.clock import ManualClock
 from matinee.core.errors import StoreUnavailable
-from matinee.serving.breaker import FAILURES, LONGEST_PAUSE, SLOW_SECONDS, Breaker, CircuitOpen, State
 
 
 class Store:

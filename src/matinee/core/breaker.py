@@ -1,4 +1,4 @@
-"""A circuit breaker for each store: one that fails, or is slow, is left alone for a while.
+"""A circuit breaker for each store or service: one that fails, or is slow, is left alone for a while.
 
 So a broken store costs answers nothing, and gets room to recover (Nygard 2007, "Release It!").
 """
@@ -47,19 +47,33 @@ class Breaker:
         name: of the store, for people.
         clock: times calls and pauses.
         rng: draws the pauses, so that the processes of a host do not come back all at once.
+        pauses: the first and the longest one, in seconds.
     """
 
-    def __init__(self, name: str, clock: Clock, rng: random.Random | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        clock: Clock,
+        rng: random.Random | None = None,
+        *,
+        pauses: tuple[float, float] = (FIRST_PAUSE, LONGEST_PAUSE),
+    ) -> None:
         self.name = name
         self._clock = clock
         self._rng = rng or random.Random()  # noqa: S311 - no secret
         self._lock = threading.Lock()  # for changes of state; while all is well none is made
         self._in_a_row = 0
-        self._pause = FIRST_PAUSE
+        self._first_pause, self._longest_pause = pauses
+        self._pause = self._first_pause
         self._open_until: float | None = None
         self._trying = False
         self.opened = 0
         """How often it opened."""
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether all is well."""
+        return self._open_until is None
 
     @property
     def state(self) -> State:
@@ -105,7 +119,7 @@ class Breaker:
     def _succeeded(self) -> None:
         with self._lock:
             was_open = self._open_until is not None
-            self._in_a_row, self._pause, self._open_until, self._trying = 0, FIRST_PAUSE, None, False
+            self._in_a_row, self._pause, self._open_until, self._trying = 0, self._first_pause, None, False
         if was_open:
             _log.info("breaker_closed", store=self.name)
 
@@ -116,7 +130,7 @@ class Breaker:
             if not again and (self._open_until is not None or self._in_a_row < FAILURES):
                 return  # not yet; or a call that began before it opened
             pause = self._pause * self._rng.uniform(0.5, 1.0)
-            self._pause = min(2 * self._pause, LONGEST_PAUSE)
+            self._pause = min(2 * self._pause, self._longest_pause)
             self._open_until = self._clock.monotonic() + pause
             self.opened += 1
         level = logging.INFO if again else logging.WARNING  # once: a store may be away for days

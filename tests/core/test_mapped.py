@@ -1,0 +1,75 @@
+"""A file that is cut short under its readers is noticed before it is read."""
+
+import os
+import sys
+import threading
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from matinee.core.mapped import MappedFile
+
+
+def test_it_is_whole_until_it_is_cut_short_and_again_when_it_is_as_long_as_it_was(tmp_path: Path):
+    path = tmp_path / "file"
+    path.write_bytes(bytes(100))
+    with MappedFile(path) as file:
+        assert file.is_whole()
+        os.truncate(path, 99)
+        assert not file.is_whole()
+        os.truncate(path, 100)
+        assert file.is_whole()
+    assert file.is_closed
+    assert not file.is_whole()
+    file.close()
+
+
+def test_what_comes_to_stand_under_its_name_is_another_file(tmp_path: Path):
+    path, other = tmp_path / "file", tmp_path / "other"
+    path.write_bytes(bytes(100))
+    other.write_bytes(b"short")
+    with MappedFile(path) as file:
+        other.replace(path)
+        assert file.is_whole()
+        path.unlink()
+        assert file.is_whole()
+
+
+@given(st.lists(st.integers(0, 1_000), min_size=1, max_size=20))
+def test_it_is_whole_exactly_while_it_is_as_long_as_it_ever_was_seen_to_be(tmp_path_factory, lengths: list[int]):
+    path = tmp_path_factory.mktemp("mapped") / "file"
+    path.write_bytes(bytes(lengths[0]))
+    seen = lengths[0]
+    with MappedFile(path) as file:
+        for length in lengths:
+            os.truncate(path, length)
+            assert file.is_whole() == (length >= seen)
+            seen = max(seen, length)
+
+
+def test_threads_that_look_while_it_grows_do_not_take_it_for_cut_short(tmp_path: Path):
+    path = tmp_path / "file"
+    path.write_bytes(b"")
+    done, wrong = threading.Event(), []
+    with MappedFile(path) as file, path.open("r+b", buffering=0) as growing:
+
+        def look() -> None:
+            while not done.is_set():
+                if not file.is_whole():
+                    wrong.append(True)
+
+        threads = [threading.Thread(target=look) for _ in range(4)]
+        before = sys.getswitchinterval()
+        sys.setswitchinterval(1e-6)
+        try:
+            for thread in threads:
+                thread.start()
+            for length in range(2_000):
+                growing.truncate(length)
+        finally:
+            done.set()
+            sys.setswitchinterval(before)
+            for thread in threads:
+                thread.join()
+    assert not wrong

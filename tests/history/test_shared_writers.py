@@ -1,0 +1,69 @@
+"""Several processes that write to one LMDB history in turn."""
+
+import subprocess
+import sys
+
+import pytest
+
+from matinee.core.errors import Locked
+from matinee.events.offsets import Source
+from matinee.history.base import Actions
+from matinee.history.lmdb import LmdbHistory
+
+SMALL_MAP = 1 << 20
+WRITER = """
+import sys
+from pathlib import Path
+from matinee.events.offsets import Source
+from matinee.history.base import Actions
+from matinee.history.lmdb import LmdbHistory
+path, partition, turns = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+with LmdbHistory(path, shared=True, map_bytes=1 << 20) as history:
+    for n in range(turns):
+        users = [f"{partition}-{n}-{k}" for k in range(100)]
+        actions = Actions([n] * 100, users, ["up+2009"] * 100, [n] * 100, [n % 60] * 100, [None] * 100)
+        history.apply(Source("g", partition), actions, end=n + 1)
+        if n % 10 == 0:
+            history.sync()
+"""
+
+
+def write(path, partition, turns):
+    return subprocess.Popen([sys.executable, "-c", WRITER, str(path), str(partition), str(turns)])
+
+
+def test_what_several_write_at_once_is_all_there(tmp_path):
+    """The map begins small, so that each has to take over what another has grown."""
+    writers = [write(tmp_path / "history", partition, 100) for partition in range(2)]
+    assert [writer.wait(timeout=60) for writer in writers] == [0, 0]
+    assert not (tmp_path / "history" / "unsynced").exists()
+    with LmdbHistory(tmp_path / "history", read_only=True) as history:
+        assert history.applied() == {Source("g", 0): 100, Source("g", 1): 100}
+        assert sum(1 for _ in history.items()) == 2 * 100 * 100
+    assert (tmp_path / "history" / "data.mdb").stat().st_size > SMALL_MAP
+
+
+def test_who_does_not_share_keeps_the_others_out(tmp_path):
+    with LmdbHistory(tmp_path / "history"), pytest.raises(Locked):
+        LmdbHistory(tmp_path / "history", shared=True)
+
+
+def test_the_marker_stays_as_long_as_something_is_not_on_the_disk(tmp_path):
+    path = tmp_path / "history"
+    with LmdbHistory(path, shared=True) as history:
+        assert write(path, 1, 1).wait(timeout=60) == 0  # its end syncs, and takes the marker away
+        assert not (path / "unsynced").exists()
+        history.apply(Source("g", 0), Actions([0], ["17"], ["up+2009"], [0], [1], [None]), end=1)
+        assert (path / "unsynced").exists()
+        assert history.get("17") is not None
+        with pytest.raises(Locked):
+            _alone(path)
+
+
+def _alone(path):
+    code = (
+        f"from pathlib import Path; from matinee.history.lmdb import LmdbHistory; LmdbHistory(Path({str(path)!r}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    if "Locked" in done.stderr:
+        raise Locked(done.stderr)
