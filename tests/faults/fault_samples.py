@@ -1,7 +1,7 @@
 """What the tests of faults share: a world to break, servers to watch meanwhile, and what was measured.
 
-The world is that of `serving/serving_samples.py`. Servers run with their own deadline, shedding and all; nothing is
-made slower or more patient than it is out of the box, save where a test says so.
+The world is that of `serving/serving_samples.py`. Servers run with their own deadline; nothing is made slower or
+more patient than it is out of the box, save where a test says so.
 """
 
 import json
@@ -24,8 +24,6 @@ from operation.operation_samples import load, until
 from serving.serving_samples import SNAPSHOT_END, act, make_bundle, wait_for
 
 CLOCK = SystemClock()
-PATIENT = {"MATINEE_SERVING__DEADLINE_MS": "10000"}
-"""Whoever is tested for what it answers, and not for how soon, is not hurried by a busy machine."""
 
 
 def publish_two(home):
@@ -64,6 +62,12 @@ def reached(url, user="u003"):
 
 def folded_in(url, user="u003"):
     return answer(url, user)[2] == "folded_in"
+
+
+def cut_short(path, length=8_192):
+    """Take the end off a file in place, under whoever has it mapped."""
+    with path.open("r+b") as file:
+        file.truncate(length)
 
 
 def metrics(url):
@@ -123,14 +127,14 @@ PROGRAM = Path(__file__).with_name("faulty_server.py")
 
 @contextmanager
 def faulty_server(home, **environment):
-    """A server whose clock and stores do as files in `run/` say; see `faulty_server.py`. Yields its URL."""
+    """A server that does as files in `run/` say; see `faulty_server.py`. Yields its URL and the process."""
     port = free_ports(1)[0]
     env = os.environ | {"MATINEE_SERVING__PORT": str(port), "MATINEE_SERVING__DRAIN_SECONDS": "0"} | environment
     process = subprocess.Popen([sys.executable, str(PROGRAM), str(home.path)], env=env, cwd=home.path)
     try:
         url = f"http://127.0.0.1:{port}"
         wait_for(url)
-        yield url
+        yield url, process
     finally:
         process.terminate()
         try:

@@ -1,9 +1,10 @@
-"""A server like any other, but for its clock and its history: both do as a file says.
+"""A server like any other, but for its clock and its history, which do as a file says, and for what it overlooks.
 
     python faulty_server.py HOME
 
 `HOME/run/clock-seconds` holds how far the wall clock is off, `HOME/run/history-seconds` how long each reading of a
-user takes more than usual.
+user takes more than usual. Where there is `HOME/run/blind`, it looks at a mapped file's length at the start alone:
+as if whatever cuts one short did it in the microsecond between the look and the reading.
 """
 
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 from matinee.core.clock import SystemClock
 from matinee.core.home import Home
 from matinee.core.logging import configure_logging
+from matinee.core.mapped import MappedFile
 from matinee.core.settings import load_settings
 from matinee.serving import service
 from matinee.serving.server import serve
@@ -47,5 +49,7 @@ class SlowHistory:
 
 open_history = service.open_history
 service.open_history = lambda *words, **options: SlowHistory(open_history(*words, **options))
-configure_logging("serve", home.logs, settings.logging)
+if (home.run / "blind").exists():
+    MappedFile.is_whole = lambda self: True
+configure_logging("serve", home.logs, settings.logging, settings.budget)
 serve(settings, home, clock=SetClock())

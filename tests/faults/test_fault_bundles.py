@@ -3,7 +3,20 @@
 import signal
 
 import pytest
-from fault_samples import PATIENT, all_answered, answer, measured, metrics, named, reached, seconds_until
+from fault_samples import (
+    all_answered,
+    answer,
+    cut_short,
+    faulty_server,
+    fill_history,
+    folded_in,
+    measured,
+    metrics,
+    named,
+    reached,
+    seconds_until,
+    total,
+)
 
 from matinee.core.clock import SystemClock
 from matinee.release.plan import publish
@@ -33,8 +46,7 @@ def lose_the_manifest(folder):
 
 
 def cut_a_file_short(folder):
-    with (folder / "items.txt").open("r+b") as file:
-        file.truncate(10)
+    cut_short(folder / "items.txt", 10)
 
 
 DAMAGES = {
@@ -49,7 +61,7 @@ def test_a_damaged_release_is_refused_and_the_one_before_answers(home, damage):
     old, new = make_bundle(home, "a"), make_bundle(home, "b")
     publish(home.data, old, clock=SystemClock())
     damage(home.bundles / new)
-    with server(home, **PATIENT) as (url, _):
+    with server(home) as (url, _):
         wait_for(url)
         with all_answered(url) as counted:
             publish(home.data, new, clock=SystemClock())
@@ -60,41 +72,59 @@ def test_a_damaged_release_is_refused_and_the_one_before_answers(home, damage):
     (refused,) = named(home, "release_refused")
     assert DAMAGES[damage] in refused["error"]
     assert (refused["level"], refused["stays"], bool(refused["remedy"])) == ("error", old, True)
-    measured(fault=damage.__name__, noticed=noticed, requests=counted["good"])
+    measured(fault=damage.__name__, noticed=noticed, requests=counted["good"],
+             slowest=counted["slowest"])  # fmt: skip
 
 
 @pytest.mark.parametrize("damage", [flip_one_bit, lose_the_manifest], ids=lambda damage: damage.__name__)
 def test_a_server_that_starts_on_a_damaged_release_answers_from_the_one_before(home, released, damage):
     damage(home.bundles / released[1])
-    with server(home, **PATIENT) as (url, _):
+    with server(home) as (url, _):
         assert "ready: " + released[0] in wait_for(url).text
         assert answer(url) == FROM_A
     assert named(home, "release_refused")
 
 
-def test_bundles_are_cut_short_under_their_readers_and_the_one_before_answers(home, released):
-    with up(home, **PATIENT) as running:
+def test_a_bundle_cut_short_under_its_readers_is_left_for_the_one_before_and_costs_no_answer(home, released):
+    with up(home) as running:
         assert answer(running.url) == FROM_B
-        before = {name: running.processes()[name].pid for name in ("server1", "server2")}
-        with (home.bundles / released[1] / "users.lmdb").open("r+b") as file:
-            file.truncate(8_192)
-
-        def answers_from_a():
-            return reached(running.url) == FROM_A
-
-        seconds = seconds_until(answers_from_a, "the bundle before answers")
-        until(lambda: all(entry.is_up for entry in running.entries().values()), "both are back")
-        with all_answered(running.url):
-            until(lambda: all(answers_from_a() for _ in range(20)), "both answer from it")
-        after = {name: running.processes()[name].pid for name in before}
-    died = [name for name in before if before[name] != after[name]]
-    assert died
-    said = (home.logs / "supervisord.log").read_text()
-    for name in died:
-        assert f"exited: {name} (terminated by {signal.SIGBUS.name}" in said
+        servers = [f"http://{entry.address}" for entry in running.entries().values()]
+        before = {name: process.pid for name, process in running.processes().items()}
+        with all_answered(running.url) as counted:
+            cut_short(home.bundles / released[1] / "users.lmdb")
+            seconds = seconds_until(lambda: {answer(url) for url in servers} == {FROM_A}, "both answer from it")
+        popular = sum(total(metrics(url), 'matinee_answers_without_total{part="bundle_user"') for url in servers)
+        assert {name: process.pid for name, process in running.processes().items()} == before
+    for name in ("server1", "server2"):
         assert "has 8192 bytes" in named(home, "release_refused", name)[0]["error"]
-    # Whoever starts first says what ended the others too.
-    crashes = [line for name in before for line in named(home, "process_crashed", name)]
-    assert len(crashes) >= len(died)
-    assert all("users.py" in crash["trace"] for crash in crashes)
-    measured(fault="bundle cut short under its readers", seconds_until_answered=seconds, died=len(died))
+        assert not named(home, "process_crashed", name)
+    measured(fault="bundle cut short under its readers", seconds_until_personal=seconds, popular=popular,
+             requests=counted["good"], slowest=counted["slowest"])  # fmt: skip
+
+
+def test_item_factors_cut_short_under_their_readers_cost_no_answer(home, released):
+    fill_history(home)
+    with server(home) as (url, process):
+        wait_for(url)
+        until(lambda: folded_in(url), "the history is read")
+        with all_answered(url) as counted:
+            cut_short(home.bundles / released[1] / "fold_in-item_factors.npy", 200)
+            until(lambda: answer(url)[1].startswith("a+"), "the bundle before answers")
+        assert process.poll() is None
+    assert "has 200 bytes" in named(home, "release_refused")[0]["error"]
+    measured(fault="item factors cut short", requests=counted["good"], slowest=counted["slowest"])
+
+
+def test_a_bundle_cut_short_while_it_is_read_ends_the_server_and_the_next_refuses_it(home, released):
+    (home.run / "blind").touch()
+    with faulty_server(home) as (url, process):
+        assert answer(url) == FROM_B
+        cut_short(home.bundles / released[1] / "users.lmdb")
+        assert reached(url) is None
+        assert process.wait(20) == -signal.SIGBUS
+    with server(home) as (url, _):
+        assert "ready: " + released[0] in wait_for(url).text
+        assert answer(url) == FROM_A
+    assert "has 8192 bytes" in named(home, "release_refused")[0]["error"]
+    (crash,) = named(home, "process_crashed")
+    assert "users.py" in crash["trace"]

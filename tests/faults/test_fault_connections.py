@@ -10,7 +10,7 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 
 import httpx
 import pytest
-from fault_samples import CLOCK, PATIENT, all_answered, measured, metrics
+from fault_samples import CLOCK, all_answered, measured, metrics
 
 from matinee.serving.key_file import Scope, create_key
 from operation.operation_samples import until, up
@@ -46,7 +46,7 @@ def left_open(url, first=b""):
 
 
 def test_behind_the_balancer_idle_connections_cost_nobody_an_answer(home, released):
-    with up(home, **PATIENT) as running:
+    with up(home) as running:
         with left_open(running.url) as made, all_answered(running.url, at_least=500) as counted:
             assert all(entry.is_up for entry in running.entries().values())
         assert all(entry.is_up for entry in running.entries().values())
@@ -81,7 +81,7 @@ class Newcomers(threading.Thread):
 
 @pytest.mark.parametrize("first", [b"", ASK], ids=["silent", "asked once"])
 def test_a_server_by_itself_makes_newcomers_wait_until_idle_connections_have_had_their_time(home, released, first):
-    with server(home, MATINEE_SERVING__RECEIVE_SECONDS="2", **PATIENT) as (url, process):
+    with server(home, MATINEE_SERVING__RECEIVE_SECONDS="2") as (url, process):
         wait_for(url)
         with all_answered(url, at_least=500) as counted, Newcomers(url) as newcomers, left_open(url, first) as made:
             until(lambda: len(newcomers.took) > 50, "newcomers are answered")
@@ -135,7 +135,7 @@ def drip_all(url, token):
 
 def test_slow_clients_are_sent_away_by_the_balancer_and_cost_nobody_an_answer(home, released):
     _, token = create_key(home, "test", Scope.WRITE, clock=CLOCK)
-    with up(home, **PATIENT) as running, all_answered(running.url, at_least=500) as counted:
+    with up(home) as running, all_answered(running.url, at_least=500) as counted:
         told = drip_all(running.url, token)
         reached = [metrics(f"http://{entry.address}") for entry in running.entries().values()]
     assert {name: statuses for name, (statuses, _) in told.items()} == {"head": ["408"], "body": ["408"]}
@@ -146,7 +146,7 @@ def test_slow_clients_are_sent_away_by_the_balancer_and_cost_nobody_an_answer(ho
 
 def test_slow_clients_are_sent_away_by_a_server_and_cost_nobody_an_answer(home, released):
     _, token = create_key(home, "test", Scope.WRITE, clock=CLOCK)
-    with server(home, MATINEE_SERVING__RECEIVE_SECONDS="2", **PATIENT) as (url, _):
+    with server(home, MATINEE_SERVING__RECEIVE_SECONDS="2") as (url, _):
         wait_for(url)
         with all_answered(url, at_least=500) as counted:
             told = drip_all(url, token)
