@@ -6,8 +6,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constr
 DEMO_ARGS ?=
 TEST_ARGS ?=
 DATA ?= $(MATINEE_TEST_DATA)
+MINUTES ?= 10
+SOAK_ARGS ?=
 
-.PHONY: help demo test check bench docs clean
+.PHONY: help demo test check bench soak kafka docs clean
 help:  ## What there is to make
 	@grep -E '^[a-z.]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
 
@@ -44,12 +46,22 @@ bench: $(VENV)/.developer  ## The benchmarks (DATA=folder with the real data set
 	@test -n "$(DATA)" || { echo "Name the folder of real data: make bench DATA=…"; exit 2; }
 	$(BIN)/python benchmarks/read.py --path $(DATA)/movielog/movielog.csv.gz
 	$(BIN)/python benchmarks/ingest.py --path $(DATA)/movielog/movielog.csv.gz
+	$(BIN)/python benchmarks/freshness.py
 	$(BIN)/python benchmarks/surprise_table.py --path $(DATA)/ml-100k
 	$(BIN)/python benchmarks/surprise_table.py --dataset movielens-1m --path $(DATA)/ml-1m --models svd
 	$(BIN)/python benchmarks/serving.py
 	$(BIN)/python benchmarks/scale.py --largest 1
 	$(BIN)/python benchmarks/bundle.py --users 10000
 	$(BIN)/python benchmarks/reranking.py --data movielens-100k=$(DATA)/ml-100k
+
+soak: $(VENV)/.developer  ## Everything at once at 10,000 lines/s (MINUTES=10 SOAK_ARGS="--log kafka --viewers 1000000 --items 27000")
+	@mkdir -p benchmarks/results
+	$(BIN)/python benchmarks/soak.py --minutes $(MINUTES) --picture benchmarks/results/soak.png --report benchmarks/results/soak.json $(SOAK_ARGS)
+
+kafka:  ## Apache Kafka on 127.0.0.1:9092, one node, fetched with Maven; its data in .matinee/kafka; Ctrl-C ends it
+	deploy/kafka/kafka fetch
+	@echo 'It runs until Ctrl-C. Elsewhere: MATINEE_LOG__URL="kafka://127.0.0.1:9092/matinee?partitions=4" matinee ingest'
+	deploy/kafka/kafka run .matinee/kafka
 
 docs: $(VENV)/.developer  ## Check that the commands and figures in the documentation are true
 	$(BIN)/python -m pytest tests/cli

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from matinee.core.clock import SystemClock
 from matinee.core.home import Home
-from matinee.core.settings import HistorySettings, LakeSettings, Settings
+from matinee.core.settings import HistorySettings, IngestSettings, LakeSettings, Settings
 from matinee.log.open import open_log
 
 BEGIN = datetime(2022, 1, 1, tzinfo=UTC)
@@ -23,6 +23,7 @@ SETTINGS = Settings(
     # Short steps, so that kills fall into all of them: commits, compaction, trimming, waiting.
     lake=LakeSettings(commit_seconds=0.1, commit_rows=300, compact_after_commits=5, retention_days=100_000),
     history=HistorySettings(poll_seconds=0.01),
+    ingest=IngestSettings(quarantine_share=1),  # a tenth is, on purpose
 )
 STOP = "stop"
 

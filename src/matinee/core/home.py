@@ -60,8 +60,12 @@ class Home:
         return url
 
     @contextmanager
-    def lock(self, name: str) -> Iterator[None]:
+    def lock(self, name: str, *, shared: bool = False) -> Iterator[None]:
         """Hold the lock `name` of this home; it goes with the process, however that ends.
+
+        Args:
+            name: of the lock.
+            shared: whether others may hold it at the same time, those that share it likewise.
 
         Raises:
             Locked: another process holds it; the message says which.
@@ -69,7 +73,7 @@ class Home:
         path = self.run / f"{name}.lock"
         with path.open("a+") as file:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 file.seek(0)
                 holder = file.read().strip() or "unknown"

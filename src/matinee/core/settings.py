@@ -45,7 +45,18 @@ class LogSettings(_Section):
     """The event log."""
 
     url: str = "sqlite:///{data}/log.sqlite"
-    """`sqlite:///PATH`."""
+    """`sqlite:///PATH` or `kafka://HOST:PORT/TOPIC?option=value`."""
+
+
+class IngestSettings(_Section):
+    """What `matinee ingest` shows of itself, and when it raises an alarm."""
+
+    metrics_port: Annotated[int, Field(ge=0, le=65_535)] = 0
+    """Loopback port of this role's `/metrics`; 0: none. Of several on one machine, each needs its own."""
+    lag_seconds: Annotated[float, Field(gt=0)] = 60.0
+    """Seconds from when the log took a record until it is read, above which there is an alarm."""
+    quarantine_share: Annotated[float, Field(ge=0, le=1)] = 0.05
+    """The share of the latest thousand records or more that are quarantined, above which there is an alarm."""
 
 
 class LakeSettings(_Section):
@@ -101,6 +112,13 @@ class TrainingSettings(_Section):
     """Recommendations kept for every user in the bundle."""
     keep_bundles: Annotated[int, Field(gt=1)] = 5
     """Bundles kept besides those in use; older ones are deleted."""
+
+
+class ScheduleSettings(_Section):
+    """What happens at set times."""
+
+    train: str = "0 * * * *"
+    """When `matinee schedule` trains: a crontab's minute, hour, day, month, weekday (`mon`), UTC; empty: never."""
 
 
 class ServingSettings(_Section):
@@ -165,6 +183,55 @@ class UpSettings(_Section):
     """Clients' connections open at once, as far as the limit of open files allows."""
 
 
+class SimulationSettings(_Section):
+    """The world that `matinee up` may add, for trying things out."""
+
+    viewers: Annotated[int, Field(ge=0)] = 0
+    """Viewers of that world; 0: there is none."""
+    movies: Annotated[int, Field(gt=0, le=48_000)] | None = None
+    """Movies; unset: 27 for each 1,000 viewers, at least 300."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of all that is drawn."""
+    minutes_a_second: Annotated[float, Field(gt=0)] = 60.0
+    """How fast it lives until it has reached the present; it begins 30 days ago."""
+    past_ratings: Annotated[float, Field(ge=0)] = 20.0
+    """Ratings of the average viewer from before it begins."""
+    dirt: Annotated[float, Field(ge=0, le=1)] = 0.001
+    """The share of its lines that are dirty."""
+    apis_port: Annotated[int, Field(ge=0, le=65_535)] = 8190
+    """Loopback port of its APIs that describe movies and viewers; 0 takes a free one at each start."""
+    train: str = "*/10 * * * *"
+    """When `matinee schedule` trains while there is a world, in place of `schedule.train`."""
+
+
+class MetadataSettings(_Section):
+    """The HTTP APIs that describe items and users; `matinee metadata` asks them."""
+
+    item_url: str = ""
+    """URL of an item's description, `{id}` in the place of its id; empty: items are not asked for."""
+    user_url: str = ""
+    """The same of a user's."""
+    requests_per_second: Annotated[float, Field(gt=0)] = 10.0
+    """Requests a second to both together, evenly spaced."""
+    connections: Annotated[int, Field(gt=0, le=256)] = 8
+    """Requests under way at once."""
+    timeout_seconds: Annotated[float, Field(gt=0)] = 5.0
+    """Seconds within which an answer must have come whole."""
+    max_age_days: Annotated[float, Field(gt=0)] = 30.0
+    """Days after which what is described is asked for again."""
+    unknown_days: Annotated[float, Field(gt=0)] = 7.0
+    """Days after which an id that the API did not know is asked for again."""
+    metrics_port: Annotated[int, Field(ge=0, le=65_535)] = 0
+    """Loopback port of this role's `/metrics`; 0: none."""
+
+    @field_validator("item_url", "user_url")
+    @classmethod
+    def _has_place(cls, value: str) -> str:
+        if value and not (value.startswith(("http://", "https://")) and "{id}" in value):
+            raise ValueError(f"{value!r} is no URL with a place for the id, such as http://host/movie/{{id}}")
+        return value
+
+
 class LoggingSettings(_Section):
     """The program's own log files: JSON lines, rotated, capped."""
 
@@ -207,11 +274,15 @@ class Settings(BaseSettings):
     """MLflow tracking URI."""
     stream: StreamSettings = StreamSettings()
     log: LogSettings = LogSettings()
+    ingest: IngestSettings = IngestSettings()
     lake: LakeSettings = LakeSettings()
     history: HistorySettings = HistorySettings()
     training: TrainingSettings = TrainingSettings()
+    schedule: ScheduleSettings = ScheduleSettings()
     serving: ServingSettings = ServingSettings()
     up: UpSettings = UpSettings()
+    simulation: SimulationSettings = SimulationSettings()
+    metadata: MetadataSettings = MetadataSettings()
     logging: LoggingSettings = LoggingSettings()
     budget: BudgetSettings = BudgetSettings()
 

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from matinee.core.clock import Clock
 from matinee.core.errors import InvalidInput, Locked
@@ -184,6 +185,27 @@ class Importer:
                 yield self._read_rows(rows, rows, name)
 
         return self._run(FILE_GENERATION + content_hash, frame.height, frames, began)
+
+    def records(self, generation: str, values: list[bytes], received_us: NDArray[np.int64]) -> ImportReport:
+        """Import records as the log would have given them.
+
+        Args:
+            generation: the source's; it begins with `FILE_GENERATION`. The same records come with the same one.
+            values: the records.
+            received_us: int64, shape (n,): when each was received, UTC µs.
+
+        Raises:
+            Locked: another import is running.
+            RetryableError: see `lines`.
+        """
+        began = self._clock.monotonic()
+
+        def frames(start: int) -> Iterator[pl.DataFrame]:
+            for at in range(start, len(values), CHUNK_ROWS):
+                some = slice(at, at + CHUNK_ROWS)
+                yield read_records(values[some], received_us[some], timezone=self._timezone)
+
+        return self._run(generation, len(values), frames, began)
 
     def _read_rows(self, original: pl.DataFrame, rows: pl.DataFrame, producer: str) -> pl.DataFrame:
         """Classify rows; what is quarantined keeps the row as it was, not as it was understood."""

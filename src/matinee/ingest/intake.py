@@ -1,21 +1,22 @@
 """From the reader to history, and on to the buffer that the lake is written from."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from matinee.core.clock import Clock
-from matinee.core.errors import GenerationChanged
+from matinee.core.errors import RetryableError
 from matinee.core.logging import get_logger
 from matinee.core.settings import Settings
 from matinee.events.offsets import Source
 from matinee.ingest.counts import Counts
 from matinee.ingest.lake_writer import LakeWriter
+from matinee.ingest.metrics import Watch
 from matinee.ingest.pipeline import Batch, Pipeline
 from matinee.ingest.rebuild import catch_up
 from matinee.ingest.report import IngestReport
-from matinee.ingest.stores import Opened
+from matinee.ingest.stores import Opened, group_of
 from matinee.ingest.waiting import Patience
 from matinee.ingest.window import open_posted_ids, open_window
-from matinee.log.base import Reader, Records
+from matinee.log.base import Reader, Records, Sharing
 
 _log = get_logger(__name__)
 POLL_RECORDS = 50_000
@@ -23,6 +24,8 @@ POLL_RECORDS = 50_000
 steps are quicker, because a user's actions are then folded in together."""
 _BUFFERED_COMMITS = 2
 """How many commits' worth of rows may wait in memory while the lake does not take them."""
+RELEASE_SECONDS = 10.0
+"""How long partitions are kept from their next reader while the lake does not take what was read of them."""
 
 
 class Intake:
@@ -31,6 +34,10 @@ class Intake:
     While the lake does not answer, rows wait in memory up to a bound. Beyond it they are dropped, history alone
     goes on, and when the lake answers again, reading begins again where the lake ends: the log still holds it all.
 
+    Of a log that several processes take in, each has some partitions for a while. What was read of one is
+    committed before it becomes another's. Where it was another's already, because this process slept, the lake's
+    fence decides whose rows are taken, and whoever comes too late begins again where the lake ends.
+
     Args:
         stores: the open stores.
         writer: commits to the lake.
@@ -38,6 +45,8 @@ class Intake:
         settings: of the stream and the lake.
         clock: says when a commit is due.
         stopping: whether an end was asked for.
+        watch: told how far reading has come, and what was committed.
+        shared: whether other processes take in this log too.
     """
 
     def __init__(
@@ -48,13 +57,18 @@ class Intake:
         settings: Settings,
         clock: Clock,
         stopping: Callable[[], bool],
+        watch: Watch,
+        *,
+        shared: bool = False,
     ) -> None:
+        self._watch = watch
         self._stores = stores
         self._writer = writer
         self._patience = patience
         self._settings = settings
         self._clock = clock
         self._stopping = stopping
+        self._shared = shared
         self._reader: Reader | None = None
         self._starts: dict[int, int] = {}
         self._ends: dict[int, int] = {}
@@ -64,6 +78,7 @@ class Intake:
         self._buffered_since = 0.0
         self._committing = 0
         self._behind = False
+        self._age_seconds = 0.0
         self._counts = Counts()
         self._rows: dict[str, int] = {}
         self._commits = 0
@@ -78,7 +93,10 @@ class Intake:
         Raises:
             GenerationChanged: the log ends before the lake does.
         """
-        self._patience.call("lake", self._resume)
+        self._drop()
+        self._patience.call("lake", self._catch_up)
+        self._patience.call("event log", self._read_on)
+        _log.info("reading_from", positions=dict(self._starts))
 
     def poll(self, *, timeout: float) -> bool:
         """Take in one poll of the log. Returns whether there is likely more at once."""
@@ -88,6 +106,7 @@ class Intake:
         self.polled = sum(map(len, read))
         for records in read:
             self._take(records)
+        self._tell(read)
         return self.polled >= POLL_RECORDS
 
     def commit_if_due(self, *, now: bool) -> None:
@@ -104,17 +123,9 @@ class Intake:
             self._writer.submit(buffer)
 
     def collect(self, *, timeout: float | None = 0) -> None:
-        """Note what the lake's writer has done; if it fell behind, begin again where the lake ends."""
-        done = self._writer.collect(timeout=timeout)
-        if done is None:
-            return
-        self._committing = 0
-        self._commits += 1
-        self._counts += done.counts
-        self._rows = {name: self._rows.get(name, 0) + rows for name, rows in {**self._rows, **done.rows}.items()}
-        self._ends = self._patience.call("event log", self._stores.log.ends)
-        if self._behind:
-            self._behind = False
+        """Note what the lake's writer has done; if it fell behind or was fenced, begin where the lake ends."""
+        self._note(timeout)
+        if self._behind and not (self._writer.busy or self._stopping()):
             self.resume()
 
     def flush(self) -> None:
@@ -133,15 +144,20 @@ class Intake:
         return not (self._buffered or self._writer.busy or self._behind)
 
     def at_end(self) -> bool:
-        """Whether everything that the log holds has been read."""
+        """Whether everything that the log holds has been read, or is in the lake: others may have a part of it."""
+        mine = self._positions()
+        if mine is None:
+            return False
         ends = self._patience.call("event log", self._stores.log.ends)
-        return all(self._next(partition) >= end for partition, end in ends.items())
+        left = [partition for partition, end in ends.items() if mine.get(partition, 0) < end]
+        return all(partition not in mine and self._lake_end(partition) >= ends[partition] for partition in left)
 
     def position(self) -> tuple[int, int]:
         """Positions passed since the start, and how many there are to pass as far as is known."""
-        first = {p: self._starts.get(p, 0) for p in {*self._ends, *self._pipelines}}
-        done = sum(self._next(p) - start for p, start in first.items())
-        return done, sum(max(self._ends.get(p, 0), self._next(p)) - start for p, start in first.items())
+        mine = self._positions() or {}
+        first = {p: min(self._starts.get(p, at), at) for p, at in mine.items()}
+        done = sum(mine[p] - start for p, start in first.items())
+        return done, sum(max(self._ends.get(p, 0), mine[p]) - start for p, start in first.items())
 
     def report(self, *, seconds: float, waits: int, caught_up: int) -> IngestReport:
         """What has been committed so far."""
@@ -154,37 +170,92 @@ class Intake:
             self._reader.close()
             self._reader = None
 
-    def _resume(self) -> None:
-        log, lake, history = self._stores.log, self._stores.lake, self._stores.history
-        self.close()
-        self._pipelines.clear()
-        self._buffer.clear()
-        self._buffered = 0
-        self._starts.clear()
-        mine = log.generation
+    def _note(self, timeout: float | None) -> None:
+        done = self._writer.collect(timeout=timeout)
+        if done is None:
+            return
+        self._committing = 0
+        self._commits += 1
+        self._counts += done.counts
+        self._watch.committed(done.counts)
+        self._rows = {name: self._rows.get(name, 0) + rows for name, rows in {**self._rows, **done.rows}.items()}
+        self._ends = self._patience.call("event log", self._stores.log.ends)
+        if done.fenced:
+            self._fall_behind()
+
+    def _tell(self, read: list[Records]) -> None:
+        mine = self._positions() or {}
+        lag = {partition: max(self._ends.get(partition, 0) - at, 0) for partition, at in mine.items()}
+        if read:
+            oldest = min(int(records.appended_us[-1]) for records in read)
+            self._age_seconds = max(self._clock.now_us() - oldest, 0) / 1e6
+        elif not any(lag.values()):
+            self._age_seconds = 0.0
+        self._watch.read(lag, self._age_seconds)
+
+    def _catch_up(self) -> None:
+        mine = self._stores.log.generation
         self.caught_up += catch_up(
-            lake, history, only=lambda source: source.generation == mine, stopping=self._stopping
+            self._stores.lake,
+            self._stores.history,
+            only=lambda source: source.generation == mine,
+            stopping=self._stopping,
         )
-        self._reader = log.reader(self._start)
+
+    def _read_on(self) -> None:
+        log = self._stores.log
+        if self._reader is None:
+            self._reader = log.reader(self._start, sharing=self._sharing() if self._shared else None)
+        else:
+            self._reader.rewind()
         self._ends = log.ends()
-        for partition, start in self._starts.items():
-            if self._ends.get(partition, 0) < start:
-                raise GenerationChanged(
-                    f"partition {partition} of the event log ends at {self._ends.get(partition, 0)}, but the lake "
-                    f"holds it up to {start}: an older copy of the log was put back",
-                    remedy="Put the newer log back, or move this one away: the log then begins anew, with a "
-                    "generation of its own.",
-                )
-        _log.info("reading_from", positions=dict(self._starts))
+
+    def _sharing(self) -> Sharing:
+        group = self._patience.call("lake", lambda: group_of(self._stores.lake))
+        return Sharing(group, self._release, self._forget)
 
     def _start(self, partition: int) -> int:
-        start = self._stores.lake.resume_position(Source(self._stores.log.generation, partition))
-        self._starts[partition] = start
+        """Where the lake ends. It insists: whoever gives out partitions does not ask twice."""
+        self._pipelines.pop(partition, None)
+        start = self._starts[partition] = self._patience.call("lake", lambda: self._lake_end(partition))
         return start
 
-    def _next(self, partition: int) -> int:
-        pipeline = self._pipelines.get(partition)
-        return self._starts.get(partition, 0) if pipeline is None else pipeline.next
+    def _lake_end(self, partition: int) -> int:
+        return self._stores.lake.resume_position(Source(self._stores.log.generation, partition))
+
+    def _release(self, partitions: frozenset[int]) -> None:
+        """These become another's: commit what was read, unless the lake keeps us waiting: then it is read again."""
+        try:
+            self._note(RELEASE_SECONDS)
+            if not self._writer.busy:
+                self.commit_if_due(now=True)
+                self._note(RELEASE_SECONDS)
+        except RetryableError as error:
+            _log.warning("not_committed", partitions=sorted(partitions), error=str(error))
+        self._forget(partitions)
+
+    def _forget(self, partitions: frozenset[int]) -> None:
+        """These are another's: what is buffered of them is the other's to read again."""
+        for partition in partitions:
+            self._pipelines.pop(partition, None)
+            self._starts.pop(partition, None)
+        for source in [source for source in self._buffer if source.partition in partitions]:
+            self._buffered -= sum(batch.counts.read for batch in self._buffer.pop(source))
+
+    def _fall_behind(self) -> None:
+        """Drop what is buffered, to read it again from where the lake ends."""
+        self._behind = True
+        self._buffer.clear()
+        self._buffered = 0
+
+    def _drop(self) -> None:
+        self._fall_behind()
+        self._pipelines.clear()
+        self._starts.clear()
+        self._behind = False
+
+    def _positions(self) -> Mapping[int, int] | None:
+        return None if self._reader is None else self._reader.positions
 
     def _take(self, records: Records) -> None:
         pipeline = self._pipelines.get(records.partition)
@@ -216,6 +287,4 @@ class Intake:
             self.collect(timeout=None if self._stopping() else 0.1)
             return
         _log.warning("behind", dropped_from_memory=self._buffered)
-        self._behind = True
-        self._buffer.clear()
-        self._buffered = 0
+        self._fall_behind()

@@ -5,7 +5,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
 from dataclasses import dataclass
 
-from matinee.core.errors import GenerationChanged, RetryableError
+from matinee.core.errors import Fenced, GenerationChanged, RetryableError
 from matinee.core.logging import get_logger
 from matinee.events.offsets import Source
 from matinee.ingest.counts import Counts
@@ -25,6 +25,8 @@ class Committed:
 
     counts: Counts
     rows: Mapping[str, int]
+    fenced: bool = False
+    """Whether another owner had gone on in some source: what was given of it is not counted here."""
 
 
 class LakeWriter:
@@ -39,6 +41,7 @@ class LakeWriter:
         upkeep: called in the thread after each commit, with the number of commits so far: maintenance of the
             lake must never run beside a commit.
         require_room: called in the thread before each try of a commit; raises `OutOfRoom` where it must wait.
+        shared: whether sources may become another process's, so that being fenced is no error.
     """
 
     def __init__(
@@ -47,11 +50,14 @@ class LakeWriter:
         patience: Patience,
         upkeep: Callable[[int], None],
         require_room: Callable[[], None],
+        *,
+        shared: bool = False,
     ) -> None:
         self._stores = stores
         self._patience = patience
         self._upkeep = upkeep
         self._require_room = require_room
+        self._shared = shared
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="lake")
         self._work: Future[Committed | None] | None = None
         self.commits = 0
@@ -107,15 +113,23 @@ class LakeWriter:
     def _commit(self, work: Work) -> Committed:
         self._patience.call("history", self._stores.history.sync)
         counts, rows = Counts(), dict[str, int]()
+        ends: dict[Source, int] = {}
         for source, batches in work.items():
-            written = self._commit_source(source, batches)
+            try:
+                written = self._commit_source(source, batches)
+            except Fenced as error:
+                if not self._shared:
+                    raise
+                _log.warning("fenced", source=str(source), error=str(error))
+                continue
+            ends[source] = batches[-1].end
             counts = sum((batch.counts for batch in batches), counts)
             rows = {name: rows.get(name, 0) + written.get(name, 0) for name in {**rows, **written}}
         self.commits += 1
-        self._trim({source: batches[-1].end for source, batches in work.items()})
+        self._trim(ends)
         self._upkeep(self.commits)
         _log.info("committed", **counts.as_dict(), rows=rows)
-        return Committed(counts, rows)
+        return Committed(counts, rows, fenced=len(ends) < len(work))
 
     def _commit_source(self, source: Source, batches: list[Batch]) -> dict[str, int]:
         tables = lake_tables(batches)

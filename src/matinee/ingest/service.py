@@ -20,18 +20,18 @@ from matinee.core.clock import Clock
 from matinee.core.errors import FatalError, Fenced, GenerationChanged, RetryableError
 from matinee.core.home import Home
 from matinee.core.logging import get_logger
+from matinee.core.metrics import exposed
 from matinee.core.settings import Settings
 from matinee.ingest.generations import KnownGenerations
 from matinee.ingest.intake import Intake
 from matinee.ingest.lake_writer import LakeWriter
+from matinee.ingest.metrics import Watch
 from matinee.ingest.report import IngestReport, Progress, no_progress
 from matinee.ingest.stores import Opened, Stores, stores_of
 from matinee.ingest.upkeep import Protected, Upkeep
 from matinee.ingest.waiting import Patience
 
 _log = get_logger(__name__)
-_IDLE_POLLS = 20
-"""Empty polls after which the log counts as read to its end, though its end lies beyond (positions have gaps)."""
 
 
 def ingest(
@@ -50,7 +50,7 @@ def ingest(
 
     Args:
         settings: where the stores are, and how often to poll and to commit.
-        home: whose ingest this is; only one runs at a time.
+        home: whose ingest this is; only one runs at a time, unless the log is one that several may share.
         clock: to wait by and to date commits.
         raise_alarm: told of what stops ingest or keeps it waiting for long.
         stores: how to open the stores; from the settings unless given.
@@ -62,7 +62,7 @@ def ingest(
     Raises:
         Locked: another ingest works on this home.
         GenerationChanged: the log was lost or made again.
-        Fenced: another owner has gone on in the lake.
+        Fenced: another owner has gone on in the lake, of a log that is not shared.
         FatalError: something must be changed first.
     """
     service = Ingest(
@@ -109,7 +109,7 @@ class Ingest:
     def run(self, *, until_idle: bool = False, accept_new_generation: bool = False) -> IngestReport:
         """Work until asked to stop, or until everything is in. Returns what was done."""
         try:
-            with self._home.lock("ingest"), ExitStack() as stack:
+            with self._home.lock("ingest", shared=self._stores.shared), ExitStack() as stack:
                 return self._run(stack, until_idle, accept_new_generation)
         except FatalError as error:
             self._alarm(error)
@@ -120,10 +120,14 @@ class Ingest:
         stores = self._open(stack, accept_new_generation)
         stopping = self._stopping.is_set
         upkeep = Upkeep(stores, self._settings, self._home, self._raise_alarm, self._protected, stopping)
-        waiting = self._new_patience()
-        writer = LakeWriter(stores, waiting, upkeep.after_commit, upkeep.require_room)
+        stack.callback(upkeep.close)
+        waiting, shared = self._new_patience(), self._stores.shared
+        writer = LakeWriter(stores, waiting, upkeep.after_commit, upkeep.require_room, shared=shared)
         stack.callback(writer.close)
-        intake = Intake(stores, writer, self._patience, self._settings, self._clock, stopping)
+        limits = self._settings.ingest
+        watch = Watch(limits, self._raise_alarm)
+        stack.enter_context(exposed(watch, limits.metrics_port, setting="ingest.metrics_port"))
+        intake = Intake(stores, writer, self._patience, self._settings, self._clock, stopping, watch, shared=shared)
         stack.callback(intake.close)
         _log.info("ingest_started", generation=stores.log.generation)
         try:
@@ -153,16 +157,14 @@ class Ingest:
     def _loop(self, intake: Intake, writer: LakeWriter, upkeep: Upkeep, until_idle: bool) -> None:
         poll_seconds = self._settings.history.poll_seconds
         intake.resume()
-        empty = 0
         while not self._stopping.is_set():
             began = self._clock.monotonic()
             intake.collect()
             full = intake.poll(timeout=poll_seconds)
-            empty = 0 if intake.polled else empty + 1
-            at_end = empty > 0 and (empty >= _IDLE_POLLS or intake.at_end())
-            intake.commit_if_due(now=until_idle and at_end)
+            done = until_idle and not intake.polled and intake.at_end()
+            intake.commit_if_due(now=done)
             self._progress("taking in the log", *intake.position())
-            if until_idle and at_end and intake.settled:
+            if done and intake.settled:
                 return
             if not writer.busy and not until_idle and upkeep.due(self._clock.monotonic()):
                 writer.run(upkeep.between_commits)

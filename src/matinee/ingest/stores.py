@@ -1,5 +1,6 @@
 """The three stores that ingest works with, and how each is opened."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -9,8 +10,9 @@ from matinee.core.settings import Settings
 from matinee.history.base import History
 from matinee.history.open import open_history
 from matinee.lake.lake import Lake
+from matinee.lake.schemas import SOURCES
 from matinee.log.base import EventLog
-from matinee.log.open import open_log
+from matinee.log.open import is_shared, open_log
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,22 +24,26 @@ class Stores:
         log: opens the event log.
         lake: opens the lake.
         history: opens the history for writing.
+        shared: whether several processes take in this log together.
     """
 
     log_url: str
     log: Callable[[], EventLog]
     lake: Callable[[], Lake]
     history: Callable[[], History]
+    shared: bool = False
 
 
 def stores_of(settings: Settings, home: Home, clock: Clock) -> Stores:
     """The stores that the settings name."""
+    shared = is_shared(settings.log.url)
     return Stores(
         # With its placeholders: a home that is moved keeps knowing its log.
         log_url=settings.log.url,
         log=lambda: open_log(home.resolve(settings.log.url), clock),
         lake=lambda: Lake(home.resolve(settings.lake.url), clock),
-        history=lambda: open_history(home.resolve(settings.history.url)),
+        history=lambda: open_history(home.resolve(settings.history.url), shared=shared),
+        shared=shared,
     )
 
 
@@ -48,3 +54,12 @@ class Opened:
     log: EventLog
     lake: Lake
     history: History
+
+
+def group_of(lake: Lake) -> str:
+    """The name of the group of those who take in a log for this lake.
+
+    Two lakes never share one, not even a lake and its copy: each would get half of the log.
+    """
+    identity = f"{lake.table(SOURCES.name).metadata().id} {lake.folder.resolve()}"
+    return f"matinee-{hashlib.sha256(identity.encode()).hexdigest()[:20]}"

@@ -1,12 +1,12 @@
 """What ingest does for the lake and for history besides taking in its log: between commits, never beside one."""
 
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 
 from matinee.core.alarms import RaiseAlarm
 from matinee.core.budget import REMEDY, Gate, Room, Sizes, State, measure, room_of
-from matinee.core.errors import OutOfRoom, RetryableError
+from matinee.core.errors import Locked, OutOfRoom, RetryableError
 from matinee.core.home import Home
 from matinee.core.logging import get_logger
 from matinee.core.settings import Settings
@@ -52,7 +52,8 @@ class Upkeep:
     """Maintenance of the lake within its budget, and history of sources that others put into the lake.
 
     An import writes to the lake while ingest runs, but only one process writes to history at a time: that is
-    ingest, which then gives history what the import brought.
+    ingest, which then gives history what the import brought. Of several processes that take in one log, one looks
+    after the lake: the first to come to it, until it ends.
 
     Args:
         stores: the open stores.
@@ -86,6 +87,8 @@ class Upkeep:
         logs = partial(room_of, "logs", home.logs, None, budget.reserve_megabytes)  # rotation holds its budget
         self._gate = Gate(data, self._clock, self._tell)
         self._logs_gate = Gate(logs, self._clock, self._tell)
+        self._leading = ExitStack()
+        self._leads_already = False
         self.caught_up = 0
         """Actions of other sources that history got from the lake."""
 
@@ -120,6 +123,8 @@ class Upkeep:
 
     def between_commits(self) -> None:
         """Give history some of what others put into the lake; maintain a lake that nothing comes into."""
+        if not self._leads():
+            return
         mine = self._stores.log.generation
         try:
             self.caught_up += catch_up(
@@ -134,10 +139,25 @@ class Upkeep:
         if self._is_late():
             self._maintain()
 
+    def close(self) -> None:
+        """Leave it to another process, if there is one."""
+        self._leading.close()
+
+    def _leads(self) -> bool:
+        if not self._leads_already:
+            try:
+                self._leading.enter_context(self._home.lock("upkeep"))
+            except Locked:
+                return False
+            self._leads_already = True
+        return True
+
     def _is_late(self) -> bool:
         return self._clock.monotonic() - self._maintained_at >= 60 * self._settings.lake.maintain_minutes
 
     def _maintain(self) -> None:
+        if not self._leads():
+            return
         self._maintained_at = self._clock.monotonic()
         try:
             rolled_up, _ = keep_house(self._stores.lake, self._settings, self._protected())

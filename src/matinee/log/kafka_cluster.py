@@ -162,6 +162,7 @@ def _changed(topic: Topic, expected: str, found: str | None) -> GenerationChange
     return GenerationChanged(
         f"event log {topic}: expected generation {expected or 'of some kind'}, but {what}: its positions mean "
         "something else",
-        remedy="If the topic was deleted or made again on purpose, restart what reads and writes it; the new "
-        "generation is then read from its beginning. Else stop the producers and restore the topic.",
+        remedy="If the topic was deleted or made again on purpose, restart what writes to it, and run "
+        "`matinee ingest --accept-new-generation`: it reads the new one from its beginning and keeps all that the "
+        "lake holds. Else stop the producers and restore the topic.",
     )

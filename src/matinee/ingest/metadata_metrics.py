@@ -1,0 +1,73 @@
+"""What `/metrics` says of the metadata client."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from matinee.core.errors import ConfigurationError
+from matinee.ingest.metadata import MetadataReport
+
+
+class MetadataMetrics(Collector):
+    """Shows a report as it is at the moment.
+
+    Args:
+        report: of a `Describer` that works.
+    """
+
+    def __init__(self, report: MetadataReport) -> None:
+        self._report = report
+
+    def collect(self) -> Iterator[Metric]:
+        """The families; every copy is taken before it is looked through, as another thread counts on."""
+        asked = CounterMetricFamily(
+            "matinee_metadata_requests",
+            "Requests to the metadata APIs, by what came of them.",
+            labels=["api", "result"],
+        )
+        for kind, results in self._report.results.items():
+            for result, count in results.copy().items():
+                asked.add_metric([kind, result], count)
+        yield asked
+        due = GaugeMetricFamily("matinee_metadata_due", "Ids that wait to be asked for.", labels=["api"])
+        away = GaugeMetricFamily(
+            "matinee_metadata_away", "1 while an API is left alone: it failed.", labels=["api"]
+        )
+        for kind, count in self._report.due.copy().items():
+            due.add_metric([kind], count)
+        for kind, is_away in self._report.away.copy().items():
+            away.add_metric([kind], is_away)
+        yield due
+        yield away
+        yield CounterMetricFamily("matinee_metadata_rows", "Rows new or changed in the lake.", self._report.rows)
+
+
+@contextmanager
+def exposed(report: MetadataReport, port: int) -> Iterator[None]:
+    """Serve the report's metrics on a loopback port while the block lasts; 0: do not.
+
+    Raises:
+        ConfigurationError: somebody listens there.
+    """
+    if not port:
+        yield
+        return
+    registry = CollectorRegistry()
+    registry.register(MetadataMetrics(report))
+    try:
+        server, thread = start_http_server(port, "127.0.0.1", registry)
+    except OSError as error:
+        raise ConfigurationError(
+            f"metadata.metrics_port: 127.0.0.1:{port} cannot be listened on: {error.strerror}",
+            remedy="Stop what listens there, or set metadata.metrics_port.",
+        ) from error
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

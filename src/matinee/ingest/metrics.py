@@ -1,0 +1,99 @@
+"""What `/metrics` says of ingest, and the alarms where it lags or sets too much aside."""
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from matinee.core.alarms import RaiseAlarm
+from matinee.core.logging import get_logger
+from matinee.core.settings import IngestSettings
+from matinee.ingest.counts import Counts
+
+SHARE_RECORDS = 1_000
+"""Records, the latest ones at least, that the share of quarantined ones is taken of."""
+_LAG_REMEDY = "See docs/runbooks/lag.md. Nothing is lost; answers follow what users did by so much later."
+_SURGE_REMEDY = (
+    "See docs/runbooks/quarantine-surge.md. Nothing is lost; `raw` of the table `quarantine` has it all."
+)
+_log = get_logger(__name__)
+
+
+class Watch(Collector):
+    """Keeps the figures of one ingest, shows them, and raises each alarm once until it is over.
+
+    Args:
+        limits: above which there is an alarm.
+        raise_alarm: told then.
+    """
+
+    def __init__(self, limits: IngestSettings, raise_alarm: RaiseAlarm) -> None:
+        self._limits = limits
+        self._raise_alarm = raise_alarm
+        self._counts = Counts()
+        self._latest: deque[Counts] = deque()
+        self._lag: Mapping[int, int] = {}
+        self._age_seconds = 0.0
+        self._above: set[str] = set()
+
+    def read(self, lag: Mapping[int, int], age_seconds: float) -> None:
+        """Note how far reading has come.
+
+        Args:
+            lag: of each partition that is this process's, records that the log holds beyond what was read.
+            age_seconds: from when the log took the record that was read last until now; 0 where all is read.
+        """
+        self._lag, self._age_seconds = lag, age_seconds
+        evidence = {
+            "age_seconds": round(age_seconds, 3),
+            "limit": self._limits.lag_seconds,
+            "records": sum(lag.values()),
+        }
+        self._judge("ingest_lag", age_seconds > self._limits.lag_seconds, evidence, _LAG_REMEDY)
+
+    def committed(self, counts: Counts) -> None:
+        """Note what a commit has brought into the lake."""
+        self._counts += counts
+        self._latest.append(counts)
+        while sum(some.read for some in self._latest) - self._latest[0].read >= SHARE_RECORDS:
+            self._latest.popleft()
+        recent = sum(self._latest, Counts())
+        share = recent.quarantined / recent.read if recent.read >= SHARE_RECORDS else 0.0
+        evidence = {
+            "share": round(share, 6),
+            "limit": self._limits.quarantine_share,
+            "reasons": dict(recent.reasons),
+        }
+        self._judge("quarantine_surge", share > self._limits.quarantine_share, evidence, _SURGE_REMEDY)
+
+    def collect(self) -> Iterator[Metric]:
+        """The families. Each figure is replaced whole by the thread that notes it."""
+        counts = self._counts
+        records = CounterMetricFamily(
+            "matinee_ingest_records", "Records committed to the lake, by what became of them.", labels=["outcome"]
+        )
+        for outcome in ("accepted", "repaired", "duplicate", "quarantined"):
+            records.add_metric([outcome], getattr(counts, outcome))
+        yield records
+        reasons = CounterMetricFamily("matinee_ingest_quarantined", "Quarantined records.", labels=["reason"])
+        for reason, count in counts.reasons.items():
+            reasons.add_metric([reason], count)
+        yield reasons
+        lag = GaugeMetricFamily("matinee_ingest_lag_records", "Records still to be read.", labels=["partition"])
+        for partition, left in self._lag.items():
+            lag.add_metric([str(partition)], left)
+        yield lag
+        yield GaugeMetricFamily(
+            "matinee_ingest_age_seconds", "Age of what was read last; 0 where all is read.", self._age_seconds
+        )
+
+    def _judge(self, name: str, above: bool, evidence: dict[str, Any], remedy: str) -> None:
+        if above and name not in self._above:
+            self._above.add(name)
+            self._raise_alarm(name, "warning", evidence, remedy)
+        elif not above and name in self._above:
+            self._above.discard(name)
+            _log.warning(f"{name}_over", **evidence)
