@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from matinee.core.clock import DAY, ManualClock
 from matinee.core.errors import InvalidInput
 from matinee.dataset.meaning import pairs_of
+from matinee.dataset.quality import check
+from matinee.dataset.snapshot import take_snapshot
 from matinee.events.offsets import Source
 from matinee.lake.lake import Lake
 from matinee.lake.rollup import ROLLED_UP, RolledUp, roll_up, rolled_up_end
@@ -74,6 +76,23 @@ def meaning(lake):
             pairs.user_index, pairs.item_index, pairs.rating, pairs.minutes_seen, strict=True
         )
     ]
+
+
+def test_training_sees_the_same_before_between_and_after_the_two_steps(lake):
+    """Interactions, the volume of days and the check of rows miss none of the events that were gathered."""
+    watched = (("ann", "x", minute, at(ago), at(ago)) for ago in (9, 8, 7, 6) for minute in (ago, 20, 20, 21))
+    add(lake, *watched, ("bob", "x", None, at(8), at(8)), ("bob", "y", 5, at(1), at(1)))
+    seen = [take_snapshot(lake)]
+    roll_up(lake, 2, on_gathered=lambda _partition: seen.append(take_snapshot(lake)))
+    seen.append(take_snapshot(lake))
+    assert [len(snapshot.interactions) for snapshot in seen] == [3] * 6
+    assert len({snapshot.interactions.watched.tobytes() for snapshot in seen}) == 1
+    assert {snapshot.profile.daily_events for snapshot in seen} == {(3, 4, 3, 3, 0, 0, 0, 0)}
+    assert seen[-1].profile.events == 2 < seen[0].profile.events
+    rows = next(one for one in check(seen[-1], check(seen[0]).statistics).checks if one.name == "rows")
+    assert (rows.verdict, rows.value) == ("ok", 0)
+    again = take_snapshot(lake, versions=seen[0].lake_versions)
+    assert again.content_hash == seen[0].content_hash
 
 
 def test_a_closed_day_becomes_minutes_and_ratings_stay(lake):

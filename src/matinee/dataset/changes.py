@@ -35,12 +35,16 @@ def total_variation(first: Mapping[str, int], second: Mapping[str, int]) -> floa
     return 0.5 * math.fsum(abs(first.get(b, 0) / n_first - second.get(b, 0) / n_second) for b in bins)
 
 
-def row_change(profile: Profile, previous: Mapping[str, Any] | None) -> Change:
-    """By what share there are fewer events than before; growth is no change here."""
-    if previous is None or previous["events"] <= 0:
+def row_change(interactions: int, previous: Mapping[str, Any] | None) -> Change:
+    """By what share there are fewer interactions than before; growth is no change here.
+
+    Not events: gathering watch events into days leaves fewer of them, and every interaction.
+    """
+    if previous is None or previous["interactions"] <= 0:
         return Change(None, "there is no previous snapshot to compare with")
-    fewer = max(0.0, 1.0 - profile.events / previous["events"])
-    return Change(fewer, f"{profile.events} events, {fewer:.1%} fewer than the {previous['events']} before")
+    before = previous["interactions"]
+    fewer = max(0.0, 1.0 - interactions / before)
+    return Change(fewer, f"{interactions} interactions, {fewer:.1%} fewer than the {before} before")
 
 
 def volume_change(profile: Profile) -> Change:

@@ -33,12 +33,14 @@ class Profile:
     """Counts over the events and interactions of a snapshot.
 
     Attributes:
-        events: rows of the table `events`.
+        events: rows of the table `events`: single events, which become fewer when days are gathered.
         missing: of these, rows that lack a user, an item, or what was rated or watched.
         repeated: of these, rows whose record is there already, through another partition or file.
-        time_range_us: first and last event time in UTC microseconds; None where nothing has a time.
-        daily_events: rows by UTC day, 0 where a day has none, for at most `EARLIER_DAYS` + `RECENT_DAYS` days up
-            to the day before that of the last event: that one is not over.
+        time_range_us: first and last event time in UTC microseconds, a gathered day's being its first moment; None
+            where nothing has a time.
+        daily_events: ratings, and distinct minutes of each user and item, by UTC day: the same before and after a
+            day was gathered. 0 where a day has none, for at most `EARLIER_DAYS` + `RECENT_DAYS` days up to the day
+            before that of the last event: that one is not over.
         ratings: the latest rating of every pair.
         recent_ratings: rating events of the last `RECENT_DAYS` of `daily_events`.
         earlier_ratings: rating events of the days before, at most `EARLIER_DAYS`.
@@ -62,6 +64,7 @@ class Profile:
 
 def profile_of(
     events: pl.LazyFrame,
+    watch_days: pl.LazyFrame,
     items: pl.LazyFrame,
     batches: pl.LazyFrame,
     interactions: Interactions,
@@ -71,21 +74,22 @@ def profile_of(
 
     Args:
         events: the lake's table `events`.
+        watch_days: the lake's table `watch_days`.
         items: the lake's table `items`.
         batches: the lake's table `batches`.
         interactions: what became of the events.
         item_ids: the ids of the interactions' items, by index.
     """
     totals = _totals(events)
-    first, last = totals["first"], totals["last"]
+    first, last = _time_range(totals, watch_days)
     catalogue = items.select(pl.col("item").unique()).collect()["item"]
     known = pl.Series(item_ids, dtype=pl.String).is_in(catalogue.implode()).to_numpy()
-    days = _days(events, last.date()) if last is not None else []
+    days = _days(events, watch_days, last.date()) if last is not None else []
     return Profile(
         events=totals["events"],
         missing=totals["missing"],
         repeated=totals["events"] - totals["records"],
-        time_range_us=None if last is None else (_microseconds(first), _microseconds(last)),
+        time_range_us=None if first is None or last is None else (_microseconds(first), _microseconds(last)),
         daily_events=tuple(day.total() for day in days),
         ratings=_histogram(interactions.rating),
         recent_ratings=_sum_of_ratings(days[-RECENT_DAYS:]),
@@ -115,17 +119,28 @@ def _totals(events: pl.LazyFrame) -> dict[str, Any]:
     )
 
 
-def _days(events: pl.LazyFrame, last: date) -> list[Counter[float | None]]:
+def _time_range(totals: dict[str, Any], watch_days: pl.LazyFrame) -> tuple[datetime | None, datetime | None]:
+    gathered = watch_days.select(pl.col("day").min().alias("first"), pl.col("day").max().alias("last"))
+    row = gathered.select(pl.all().cast(pl.Datetime("us")).dt.replace_time_zone("UTC")).collect().row(0)
+    firsts = [time for time in (totals["first"], row[0]) if time is not None]
+    lasts = [time for time in (totals["last"], row[1]) if time is not None]
+    return min(firsts, default=None), max(lasts, default=None)
+
+
+def _days(events: pl.LazyFrame, watch_days: pl.LazyFrame, last: date) -> list[Counter[float | None]]:
     """Events by rating (None: watching) of each day before `last`, oldest first, from the first day with any."""
     start = last - timedelta(days=RECENT_DAYS + EARLIER_DAYS)
-    counted = (
+    within = pl.col("day").is_between(start, last, closed="left")
+    timed = (
         events.filter(pl.col("date") >= start)  # opens few files: a partition's date is never before its rows' days
         .with_columns(pl.col("time").dt.date().alias("day"))
-        .filter(pl.col("day").is_between(start, last, closed="left"))
-        .group_by("day", "rating")
-        .len()
-        .collect(engine="streaming")
+        .filter(within)
     )
+    rated = timed.filter(pl.col("kind") == "rating").group_by("day", "rating").len()
+    watched = _minutes(timed, watch_days.filter(within)).select(
+        "day", pl.lit(None, pl.Float32).alias("rating"), "len"
+    )
+    counted = pl.concat([rated.cast({"len": pl.Int64}), watched]).collect(engine="streaming")
     if counted.is_empty():
         return []
     oldest: date = counted["day"].min()  # type: ignore[assignment]  # a column of dates
@@ -133,6 +148,17 @@ def _days(events: pl.LazyFrame, last: date) -> list[Counter[float | None]]:
     for day, rating, rows in counted.iter_rows():
         days[(day - oldest).days][rating] += rows
     return days
+
+
+def _minutes(timed: pl.LazyFrame, watch_days: pl.LazyFrame) -> pl.LazyFrame:
+    """Distinct minutes of each user and item, by `day` as `len`; one that is single and gathered counts once."""
+    watch = ["user", "item", "day"]
+    single = timed.filter(pl.col("kind") == "watch").group_by(watch).agg(pl.col("minute").unique().alias("single"))
+    gathered = watch_days.select(*watch, "minutes")
+    both = single.join(gathered, on=watch, how="full", coalesce=True, nulls_equal=True)
+    empty = pl.lit([], pl.List(pl.Int32))
+    minutes = pl.col("single").fill_null(empty).list.set_union(pl.col("minutes").fill_null(empty))
+    return both.group_by("day").agg(minutes.list.len().sum().cast(pl.Int64).alias("len"))
 
 
 def _sum_of_ratings(days: list[Counter[float | None]]) -> Histogram:

@@ -40,7 +40,7 @@ class QualityLimits(BaseModel):
     unknown_items: Limits = Limits(warn=0.05, stop=0.5)
     """Interactions with items that the catalogue lacks; an empty catalogue warns and never stops."""
     rows: Limits = Limits(warn=0.1, stop=0.5)
-    """By how much there are fewer events than in the previous snapshot."""
+    """By how much there are fewer interactions than in the previous snapshot."""
     volume: Limits = Limits(warn=1.0, stop=2.0)
     """How unusual the last whole day's volume is, in the units of `changes.volume_change`."""
     ratings: Limits = Limits(warn=0.1, stop=0.3)
@@ -120,7 +120,7 @@ def check(
         _share("missing", profile.missing, profile.events, limits.missing, "events lack a user, item or value"),
         _share("repeated", profile.repeated, profile.events, limits.repeated, "events are there already"),
         _unknown_items(snapshot, limits.unknown_items),
-        _change("rows", row_change(profile, before), limits.rows),
+        _change("rows", row_change(len(snapshot.interactions), before), limits.rows),
         _change("volume", volume_change(profile), limits.volume),
         _change("ratings", ratings_change(profile, before), limits.ratings),
         *_batches(profile, limits),

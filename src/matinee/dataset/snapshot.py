@@ -140,7 +140,7 @@ def snapshot_of(tables: Tables, *, lake_versions: dict[str, int], offsets: dict[
     )
     user_segment, user_age, extra = _people(tables.users, pairs.users)
     attributes = attributes_of(tables.items, pairs.items)
-    profile = profile_of(tables.events, tables.items, tables.batches, interactions, pairs.items)
+    profile = profile_of(tables.events, tables.watch_days, tables.items, tables.batches, interactions, pairs.items)
     vocabularies = Vocabulary(pairs.users), Vocabulary(pairs.items)
     learnt = _learnt_hash(interactions, *vocabularies, minutes, user_segment)
     return Snapshot(
