@@ -12,7 +12,7 @@ from matinee.cli.main import app
 from matinee.models.registry import MODELS, NAMES
 
 DOCS = Path(__file__).parents[2] / "docs"
-GUIDES = ("models.md", "tuning.md", "deployment.md")
+GUIDES = ("models.md", "tuning.md", "deployment.md", "world.md")
 
 
 def table_of_models():

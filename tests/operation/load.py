@@ -4,7 +4,8 @@
 
 Prints one JSON object: `good`, `statuses`, `errors`, `seconds`, `worst_gap` (the longest time without a good
 answer) and `slowest` in seconds. A connection that is closed while no answer is awaited is opened again and is no
-failure.
+failure. Before that one line, `begun`, when the first request has come to an end. `--reached FILE` is made when
+`--at-least` so many have.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import re
 import sys
 import time
 from collections import Counter
+from pathlib import Path
 
 LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
@@ -102,10 +104,17 @@ async def keep_asking(host, port, request, results, pause, timeout):
                 transport.abort()
 
 
-async def until_told(results, at_least):
-    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+async def until_told(results, at_least, reached):
+    told = asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+    while not results.done:
+        await asyncio.sleep(0.005)
+    sys.stdout.write("begun\n")
+    sys.stdout.flush()
     while results.done < at_least:
         await asyncio.sleep(0.05)
+    if reached is not None:
+        reached.touch()
+    await told
     results.ending = True
 
 
@@ -116,7 +125,7 @@ async def main(options):
         keep_asking(options.host, options.port, request, results, options.pause, options.timeout)
         for _ in range(options.connections)
     ]
-    await asyncio.gather(until_told(results, options.at_least), *asking)
+    await asyncio.gather(until_told(results, options.at_least, options.reached), *asking)
     results.worst_gap = max(results.worst_gap, time.monotonic() - results.last_good)
     json.dump({
         "good": results.statuses[200], "statuses": results.statuses, "errors": results.errors,
@@ -131,6 +140,7 @@ if __name__ == "__main__":
     parser.add_argument("path")
     parser.add_argument("--connections", type=int, default=8)
     parser.add_argument("--at-least", type=int, default=0)
+    parser.add_argument("--reached", type=Path)
     parser.add_argument("--pause", type=float, default=0.0)
     parser.add_argument("--timeout", type=float, default=3.0)
     asyncio.run(main(parser.parse_args()))

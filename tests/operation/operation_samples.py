@@ -175,14 +175,14 @@ def environment_of(home, **settings):
     given = {
         "MATINEE_HOME": str(home.path), "MATINEE_UP__PORT": str(free_ports(1)[0]), "MATINEE_UP__SERVER_PORT": "0",
         "MATINEE_UP__STATS_PORT": "0", "MATINEE_UP__CLIENT_REQUESTS_PER_SECOND": "0",
-        "MATINEE_SERVING__RELOAD_SECONDS": "0.1",
+        "MATINEE_SERVING__RELOAD_SECONDS": "0.1", "MATINEE_SCHEDULE__TRAIN": "0 0 1 1 *",
     }  # fmt: skip
     return os.environ | given | settings
 
 
 @contextmanager
-def up(home: Home, **settings):
-    """`matinee up` in a process of its own, everything running and ready; ended as Ctrl-C would."""
+def up(home: Home, *, ready=True, **settings):
+    """`matinee up` in a process of its own, everything running and (unless told) ready; ended as Ctrl-C would."""
     environment = environment_of(home, **settings)
     words = [sys.executable, "-m", "matinee", "up", "--json"]
     process = subprocess.Popen(
@@ -195,7 +195,8 @@ def up(home: Home, **settings):
         assert line, f"matinee up ended with status {process.wait(10)}"
         running = Up(home, process, json.loads(line), environment)
         until(
-            lambda: all(entry.is_up for entry in running.entries().values()), "all servers are up at the balancer"
+            lambda: not ready or all(entry.is_up for entry in running.entries().values()),
+            "all servers are up at the balancer",
         )
         yield running
 
@@ -217,7 +218,7 @@ def gone(pids):
 
 @contextmanager
 def load(host, port, path="/recommend/u001", *, inside=(), **options):
-    """A load in a process of its own; yields a function that ends it and returns what it counted."""
+    """A load in a process of its own, under way; yields a function that ends it and returns what it counted."""
     words = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
     program = Path(__file__).with_name("load.py")
     process = subprocess.Popen(
@@ -229,6 +230,7 @@ def load(host, port, path="/recommend/u001", *, inside=(), **options):
         return json.loads(process.communicate()[0])
 
     try:
+        assert process.stdout.readline() == "begun\n"
         yield result
     finally:
         if process.poll() is None:

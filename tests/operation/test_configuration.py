@@ -16,7 +16,7 @@ from operation_samples import HAPROXIES
 
 from matinee.core.errors import ConfigurationError, InvalidInput
 from matinee.core.home import Home
-from matinee.core.settings import Settings, UpSettings
+from matinee.core.settings import MetadataSettings, ScheduleSettings, Settings, SimulationSettings, UpSettings
 from matinee.operation import haproxy
 from matinee.operation.layout import Balancer, Pair, Server, address, balancer_of, servers_of
 from matinee.operation.pair import files, keepalived, parse_server, shared_balancer
@@ -87,7 +87,7 @@ def test_what_cannot_be_is_told_before_anything_starts(folder):
 def test_supervisor_reads_what_is_made(folder):
     """With a home whose name means something to a shell."""
     home = Home(folder / "it's $HOME")
-    settings = Settings(home=home.path)
+    settings = Settings(home=home.path, schedule=ScheduleSettings(train="*/7 * * * *"))
     file = folder / "supervisord.conf"
     file.write_text(configuration(settings, home, SERVERS, haproxy=["haproxy", "-db"]))
     code = (
@@ -100,10 +100,40 @@ def test_supervisor_reads_what_is_made(folder):
     done = subprocess.run([sys.executable, "-c", code, str(file)], capture_output=True, text=True, check=True)
     rows = [line.split("|") for line in done.stdout.splitlines()]
     assert [(int(priority), name) for priority, name, _ in rows] == [
-        (100, "ingest"), (200, "server1"), (200, "server2"), (300, "haproxy"),
+        (100, "ingest"), (150, "schedule"), (200, "server1"), (200, "server2"), (300, "haproxy"),
     ]  # fmt: skip
     words = shlex.split(rows[0][2])
     assert words[-2:] == ["--home", str(home.path)]
+    assert "*/7 * * * *" in shlex.split(rows[1][2])
+
+
+def programs(text):
+    """name → words of the command."""
+    blocks = text.split("[program:")[1:]
+    return {
+        block.partition("]")[0]: shlex.split(block.partition("command=")[2].partition("\n")[0]) for block in blocks
+    }
+
+
+def test_a_world_asks_the_balancer_and_is_described_and_metadata_is_asked_for_where_it_is_set(folder):
+    home = Home(folder / "home")
+    up = UpSettings(port=8099, server_port=0, stats_port=0)
+    world = SimulationSettings(viewers=100_000, apis_port=8190)
+    made = plan(Settings(home=home.path, up=up, simulation=world), home)
+    found = programs(made.files["supervisord.conf"])
+    assert list(found) == ["ingest", "schedule", "metadata", "server1", "server2", "haproxy", "world"]
+    asks = found["world"][found["world"].index("simulate") + 1 :]
+    options = dict(zip(asks[1::2], asks[2::2], strict=True))
+    assert asks[0] == "http://127.0.0.1:8099"
+    assert options["--lines"] == f"sqlite:///{home.data}/log.sqlite"
+    assert (options["--viewers"], options["--items"], options["--apis"]) == ("100000", "2700", "8190")
+    assert "MATINEE_METADATA__ITEM_URL=http://127.0.0.1:8190/movie/{id}" in found["metadata"]
+
+    metadata = MetadataSettings(user_url="http://127.0.0.1:1/user/{id}")
+    made = plan(Settings(home=home.path, up=up, simulation=world, metadata=metadata), home)
+    assert not any(word.startswith("MATINEE_") for word in programs(made.files["supervisord.conf"])["metadata"])
+    made = plan(Settings(home=home.path, up=up, schedule=ScheduleSettings(train="")), home)
+    assert list(programs(made.files["supervisord.conf"])) == ["ingest", "server1", "server2", "haproxy"]
 
 
 def test_the_files_in_deploy_are_what_the_command_makes():

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from network import SERVERS, missing, network
+from network import BALANCERS, SERVERS, missing, network
 from operation_samples import until
 
 from matinee.core.home import Home
@@ -91,3 +91,17 @@ def test_a_lost_server_costs_no_get(machines, lost):
         getattr(machines, lost)(SERVERS[0])
         until(lambda: administration.entries()[0].status == "DOWN", "the balancer noticed")
     assert (counted["errors"], set(counted["statuses"])) == ({}, {"200"})
+
+
+def test_without_any_server_the_address_stays_and_says_when_to_come_back(machines):
+    (active,) = machines.holders()
+    for name in SERVERS:
+        machines.kill(name)
+    for name in BALANCERS:
+        administration = machines.administration(name)
+        until(lambda a=administration: {entry.status for entry in a.entries()} == {"DOWN"}, f"{name} sees none")
+    with machines.load(connections=8, pause=0.05) as result:
+        time.sleep(3.0)  # three of keepalived's looks at the balancer
+        assert machines.holders() == [active]
+        counted = result()
+    assert (counted["errors"], set(counted["statuses"])) == ({}, {"503"}), counted

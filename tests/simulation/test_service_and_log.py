@@ -1,6 +1,9 @@
 """A world against a real server, a dead one and one that hangs; and into a real log."""
 
 import socket
+import threading
+import time
+from contextlib import suppress
 from itertools import chain
 
 import numpy as np
@@ -81,3 +84,32 @@ def test_lines_are_spread_over_partitions_and_none_is_lost():
     for values in log.got.values():
         assert 800 < len(values) < 1_200
         assert values == sorted(values, key=int)
+
+
+class Drip(threading.Thread):
+    """Answers on a socket, a byte at a time, faster than any time-out for one of them."""
+
+    def __init__(self, listening):
+        super().__init__(daemon=True)
+        self.listening = listening
+
+    def run(self):
+        connection, _ = self.listening.accept()
+        with connection, suppress(OSError):
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 4000\r\n\r\n")
+            for _ in range(4_000):
+                connection.sendall(b"a")
+                time.sleep(0.02)
+
+
+def test_an_answer_that_drips_is_not_waited_for():
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        drip = Drip(listening)
+        drip.start()
+        with HttpRecommender(f"http://127.0.0.1:{listening.getsockname()[1]}", patience=0.2) as recommender:
+            (answer,) = recommender.recommend(WHO[:1], None).each
+        drip.join(60)
+    assert (answer.status, answer.items) == (0, ())
+    assert 200 <= answer.milliseconds < 60_000  # all of it would have taken eighty seconds

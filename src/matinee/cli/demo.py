@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from matinee.cli.context import Context, HomeOption, JsonOption, open_context
-from matinee.cli.output import Bars, aside, bars, emit
+from matinee.cli.output import Bars, aside, bars, emit, people
 from matinee.core.errors import ConfigurationError, DataUnavailable
 from matinee.core.files import read_json, write_json
 
@@ -51,20 +51,27 @@ def run(
     """See it work: a stream is taken in, stored, learnt from, judged, and answered from.
 
     Replays MovieLens 100K as a streaming service's log lines, trains three models, publishes the best that
-    passes the gate, serves it, and shows what three people get. Stays up until Ctrl-C.
+    passes the gate, serves it, and shows what three people get. Then simulated viewers, who follow what they are
+    shown, tell how much more a session gives them than with lists of what is popular. Stays up until Ctrl-C.
     """
     from matinee.cli.demo_live import live  # noqa: PLC0415 - a verb imports what it uses
     from matinee.cli.demo_summary import show  # noqa: PLC0415
+    from matinee.cli.demo_world import live_world, show_world  # noqa: PLC0415
 
     context = open_context("demo", home)
     story = Story()
     with bars(quiet=as_json) as progress:
         _prepare(context, data, story, progress, made_up=made_up)
     with live(context, port or context.settings.serving.port, story) as running:
-        if as_json:
-            emit({"seconds": story.seconds, **story.facts})
-        else:
+        if not as_json:
             show(context, story)
+        with bars(quiet=as_json) as progress, story.step("a world of viewers"):
+            world = live_world(context, progress)
+        if as_json:
+            emit({"seconds": story.seconds, **story.facts, "world": world})
+        else:
+            show_world(world)
+            people.print("Ctrl-C ends it; the next `matinee demo` starts from what is there.")
         running.wait(seconds)
 
 

@@ -68,6 +68,18 @@ def live(context: Context, port: int, story: "Story") -> Iterator[Running]:
         yield from _live(context, port, story)
 
 
+@contextmanager
+def serving(context: Context, port: int) -> Iterator[None]:
+    """Serve a home on loopback while the block lasts."""
+    _require_free(port)
+    process = _start(context, "serve", "--port", str(port))
+    try:
+        _wait_until_ready(f"http://127.0.0.1:{port}", process)
+        yield
+    finally:
+        _stop({"serve": process})
+
+
 def _live(context: Context, port: int, story: "Story") -> Iterator[Running]:
     base = f"http://127.0.0.1:{port}"
     _require_free(port)

@@ -39,8 +39,7 @@ def show(context: Context, story: "Story") -> None:
         f"Try      [bold]curl {facts['url']}/recommend/{facts['users'][0]}[/]\n"
         f"         [bold]{matinee} recommend {facts['users'][0]}{home}[/]      the same with titles\n"
         f"         [bold]{matinee} trace {request_id}{home}[/]\n"
-        "         from an answer back to the model and the data behind it (a few seconds after it was given)\n"
-        "Ctrl-C ends it; the next `matinee demo` starts from what is there.",
+        "         from an answer back to the model and the data behind it (a few seconds after it was given)",
         soft_wrap=True,
     )
 

@@ -7,6 +7,7 @@ import typer
 
 from matinee import __version__
 from matinee.cli import (
+    backup,
     compare,
     demo,
     history,
@@ -15,11 +16,15 @@ from matinee.cli import (
     keys,
     lake,
     lines,
+    metadata,
+    quarantine,
     recommend,
     release,
     rules,
+    schedule,
     serve,
     settings,
+    simulate,
     status,
     trace,
     train,
@@ -43,15 +48,21 @@ app.command("ingest")(ingest.run)
 app.command("train")(train.run)
 app.command("tune")(tune.run)
 app.command("compare")(compare.run)
+app.command("schedule")(schedule.run)
 app.command("serve")(serve.run)
+app.command("backup")(backup.run)
+app.command("restore")(backup.bring_back)
 app.command("recommend")(recommend.run)
 app.command("trace")(trace.run)
 app.command("read")(lines.run)
 app.command("settings")(settings.run)
+app.command("simulate")(simulate.run)
 app.command("status")(status.run)
 app.add_typer(history.app, name="history")
 app.add_typer(keys.app, name="keys")
 app.add_typer(lake.app, name="lake")
+app.add_typer(metadata.app, name="metadata")
+app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(release.app, name="release")
 app.add_typer(rules.app, name="rules")
 app.add_typer(up.app, name="up")

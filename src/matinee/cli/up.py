@@ -1,4 +1,4 @@
-"""`matinee up …`: several servers behind a balancer, on one machine; and the files for a pair of balancers."""
+"""`matinee up …`: all roles on one machine; and the files for a pair of balancers."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -20,6 +20,15 @@ PortOption = Annotated[
     int | None,
     typer.Option("--port", min=1, max=65_535, help="Port the balancer listens on.", show_default="8080"),
 ]
+WorldOption = Annotated[
+    int | None,
+    typer.Option(
+        "--world",
+        min=1,
+        help="Add a simulated streaming service of so many viewers, who ask, watch and rate.",
+        show_default="none",
+    ),
+]
 
 
 @app.callback()
@@ -27,10 +36,18 @@ def run(
     context: typer.Context,
     replicas: ReplicasOption = None,
     port: PortOption = None,
+    world: WorldOption = None,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Run several servers behind a balancer, and ingest, until Ctrl-C or SIGTERM.
+    """Run everything on this machine until Ctrl-C or SIGTERM: a stream is learnt from, and answered.
+
+    Servers behind a balancer, ingest, training at set times (`schedule.train`), and, where `metadata.item_url` or
+    `metadata.user_url` is set, asking for descriptions. A home may be empty: until there is something to learn
+    from, requests are answered 503 with `Retry-After`; then by what is popular, until a model passes the gate.
+
+    With `--world 100000` a simulated streaming service of so many viewers joins (`[simulation]` in the settings):
+    it lives an hour in a minute until it has reached the present. `logs/world.out` tells what its viewers get.
 
     What dies is started again. Ending goes in order: the balancer takes nothing new, the servers finish what they
     have begun, ingest commits. With `--json`, the object is written when everything runs.
@@ -40,10 +57,10 @@ def run(
         return
     from matinee.operation.running import plan, run  # noqa: PLC0415 - a verb imports what it uses
 
-    opened = _open(home, replicas, port)
+    opened = _open(home, replicas, port, world)
     planned = plan(opened.settings, opened.home)
     document = {
-        "url": planned.url,
+        "url": planned.balancer.url,
         "statistics": f"http://127.0.0.1:{planned.balancer.stats_port}/",
         "servers": [{"name": server.name, "address": server.address} for server in planned.balancer.servers],
     }
@@ -52,7 +69,12 @@ def run(
         if as_json:
             emit(document)
             return
-        aside.print(f"Up: {planned.url}/recommend/<user>, {len(planned.balancer.servers)} servers.", markup=False)
+        aside.print(
+            f"Up: {planned.balancer.url}/recommend/<user>, {len(planned.balancer.servers)} servers.", markup=False
+        )
+        if planned.world is not None:
+            simulated = opened.settings.simulation.viewers
+            aside.print(f"A world of {simulated:,} viewers; what they get: {opened.home.logs / 'world.out'}.")
         aside.print(f"Statistics: {document['statistics']}; `matinee up status` tells more; Ctrl-C ends all of it.")
 
     run(planned, opened.home, started)
@@ -114,12 +136,16 @@ def restart(home: HomeOption = None, as_json: JsonOption = False) -> None:
 
 @app.command()
 def config(
-    replicas: ReplicasOption = None, port: PortOption = None, home: HomeOption = None, as_json: JsonOption = False
+    replicas: ReplicasOption = None,
+    port: PortOption = None,
+    world: WorldOption = None,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Print the files that `matinee up` would write and run with."""
     from matinee.operation.running import plan  # noqa: PLC0415
 
-    opened = _open(home, replicas, port)
+    opened = _open(home, replicas, port, world)
     _show(plan(opened.settings, opened.home).files, as_json=as_json)
 
 
@@ -165,11 +191,13 @@ def pair(
         people.print(f"Wrote {', '.join(made)} into {into}.", markup=False)
 
 
-def _open(home: Path | None, replicas: int | None, port: int | None) -> Context:
+def _open(home: Path | None, replicas: int | None, port: int | None, world: int | None) -> Context:
     context = open_context("up", home)
     given = {name: value for name, value in (("replicas", replicas), ("port", port)) if value is not None}
-    settings = context.settings.model_copy(update={"up": context.settings.up.model_copy(update=given)})
-    return Context(settings, context.home, context.clock)
+    sections: dict[str, object] = {"up": context.settings.up.model_copy(update=given)}
+    if world is not None:
+        sections["simulation"] = context.settings.simulation.model_copy(update={"viewers": world})
+    return Context(context.settings.model_copy(update=sections), context.home, context.clock)
 
 
 def _show(files: dict[str, str], *, as_json: bool) -> None:

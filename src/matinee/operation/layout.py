@@ -10,7 +10,7 @@ from pathlib import Path
 
 from matinee.core.errors import ConfigurationError, InvalidInput
 from matinee.core.home import Home
-from matinee.core.settings import UpSettings
+from matinee.core.settings import SimulationSettings, UpSettings
 
 SERVER_CONNECTIONS = 1_024
 """Requests that the balancer lets one server have at once; further ones wait at the balancer."""
@@ -63,6 +63,36 @@ class Balancer:
     def address(self) -> str:
         """`host:port`."""
         return address(self.host, self.port)
+
+    @property
+    def url(self) -> str:
+        """Where people on this machine ask."""
+        host = "127.0.0.1" if self.host == "*" else self.host
+        return f"{'https' if self.tls_certificate else 'http'}://{address(host, self.port)}"
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """A simulated streaming service before the balancer.
+
+    Args:
+        url: whom its viewers ask.
+        movies: in its catalogue.
+        apis_port: loopback port of its two APIs that describe movies and viewers.
+    """
+
+    url: str
+    movies: int
+    apis_port: int
+
+    @property
+    def apis(self) -> dict[str, str]:
+        """Environment variables that tell `matinee metadata` of its APIs."""
+        base = f"http://127.0.0.1:{self.apis_port}"
+        return {
+            "MATINEE_METADATA__ITEM_URL": f"{base}/movie/{{id}}",
+            "MATINEE_METADATA__USER_URL": f"{base}/user/{{id}}",
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +161,14 @@ def balancer_of(up: UpSettings, home: Home, servers: tuple[Server, ...]) -> Bala
         client_requests_per_second=up.client_requests_per_second,
         tls_certificate=up.tls_certificate.absolute() if up.tls_certificate else None,
     )
+
+
+def world_of(simulation: SimulationSettings, url: str) -> World | None:
+    """The world that asks at a URL, if the settings want one."""
+    if not simulation.viewers:
+        return None
+    movies = simulation.movies or min(27_000, max(300, simulation.viewers * 27 // 1_000))
+    return World(url, movies, simulation.apis_port or free_ports(1)[0])
 
 
 def socket_in(home: Home, name: str) -> Path:

@@ -1,26 +1,22 @@
 """`matinee up`: writes the configurations, runs a supervisor with them in the foreground, and ends it in order."""
 
 import os
-import signal
 import subprocess
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from types import FrameType
 
 from matinee.core.errors import ConfigurationError, StoreUnavailable
 from matinee.core.files import write_atomically
 from matinee.core.home import Home
-from matinee.core.logging import get_logger
 from matinee.core.settings import Settings
+from matinee.core.signals import ended_by_signals
 from matinee.operation import haproxy, supervisor
-from matinee.operation.layout import Balancer, address, balancer_of, servers_of, socket_in
+from matinee.operation.layout import Balancer, World, balancer_of, servers_of, socket_in, world_of
 from matinee.operation.tied import PARENT
 from matinee.serving.server import require_free
 
 _LOOK_SECONDS = 0.2
-_log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,17 +25,13 @@ class Plan:
 
     Args:
         balancer: the balancer with its servers.
+        world: what is added to try things out.
         files: name → text of each generated file, as it stands in the home's `run/`.
     """
 
     balancer: Balancer
+    world: World | None
     files: dict[str, str]
-
-    @property
-    def url(self) -> str:
-        """Where people ask."""
-        host = "127.0.0.1" if self.balancer.host == "*" else self.balancer.host
-        return f"{'https' if self.balancer.tls_certificate else 'http'}://{address(host, self.balancer.port)}"
 
 
 def plan(settings: Settings, home: Home) -> Plan:
@@ -50,12 +42,14 @@ def plan(settings: Settings, home: Home) -> Plan:
     """
     servers = servers_of(settings.up)
     balancer = balancer_of(settings.up, home, servers)
+    world = world_of(settings.simulation, balancer.url)
     command = [haproxy.program(), "-db", "-f", str(home.run / "haproxy.cfg")]
     return Plan(
         balancer,
+        world,
         {
             "haproxy.cfg": haproxy.configuration(balancer),
-            "supervisord.conf": supervisor.configuration(settings, home, servers, haproxy=command),
+            "supervisord.conf": supervisor.configuration(settings, home, servers, haproxy=command, world=world),
         },
     )
 
@@ -70,6 +64,8 @@ def require_free_ports(plan: Plan) -> None:
     wanted = [("0.0.0.0" if balancer.host == "*" else balancer.host, balancer.port, "up.port (`--port`)")]  # noqa: S104
     wanted += [("127.0.0.1", balancer.stats_port, "up.stats_port")]
     wanted += [(server.host, server.port, "up.server_port") for server in balancer.servers]
+    if plan.world is not None:
+        wanted.append(("127.0.0.1", plan.world.apis_port, "simulation.apis_port"))
     for host, port, setting in wanted:
         try:
             require_free(host, port)
@@ -101,7 +97,7 @@ def run(plan: Plan, home: Home, started: Callable[[], None]) -> None:
         ConfigurationError: HAProxy refuses its configuration.
         StoreUnavailable: the supervisor ended by itself; what it ran has ended too.
     """
-    with home.lock("up"), _ended_by_signals() as told:
+    with home.lock("up"), ended_by_signals() as told:
         require_free_ports(plan)
         write(plan, home)
         process = _start(home)
@@ -138,20 +134,3 @@ def _all_run(control: supervisor.Control, administration: haproxy.Administration
         return all(process.state == "RUNNING" for process in control.processes()) and bool(administration.entries())
     except StoreUnavailable:
         return False  # one of the two is about to listen
-
-
-@contextmanager
-def _ended_by_signals() -> Iterator[threading.Event]:
-    """An event that SIGTERM and SIGINT set while the block lasts."""
-    told = threading.Event()
-
-    def stop(number: int, _: FrameType | None) -> None:
-        _log.info("told_to_end", signal=signal.Signals(number).name)
-        told.set()
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield told
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -15,13 +15,19 @@ from matinee.core.errors import ConfigurationError, StoreUnavailable
 from matinee.core.home import Home
 from matinee.core.settings import Settings
 from matinee.operation.haproxy import STOP_SECONDS
-from matinee.operation.layout import Server, socket_in
+from matinee.operation.layout import Server, World, socket_in
 from matinee.operation.templates import render
 
 SERVER_STOP_SECONDS = 20
 """What a server may take beyond its drain to write its telemetry and end, before it is killed."""
 INGEST_STOP_SECONDS = 60
 """What ingest may take to commit what it has read, before it is killed (and reads it again)."""
+METADATA_STOP_SECONDS = 60
+"""What the metadata client may take to end its requests and write what it has; it keeps what it cannot write."""
+SCHEDULE_STOP_SECONDS = 20
+"""What a run of training may take to end, before it is killed; nothing of it is left."""
+WORLD_STOP_SECONDS = 60
+"""What a world may take to be kept."""
 PROGRAM = [sys.executable, "-m", "supervisor.supervisord"]
 _BEGUN = {"RUNNING", "STARTING", "BACKOFF"}
 
@@ -50,14 +56,17 @@ class Process:
     """Since it was started."""
 
 
-def configuration(settings: Settings, home: Home, servers: tuple[Server, ...], *, haproxy: list[str]) -> str:
-    """The text of `supervisord.conf`: ingest, the servers, and the balancer.
+def configuration(
+    settings: Settings, home: Home, servers: tuple[Server, ...], *, haproxy: list[str], world: World | None = None
+) -> str:
+    """The text of `supervisord.conf`: ingest, the schedule, the servers, the balancer, and what else is wanted.
 
     Args:
-        settings: sizes of log files.
+        settings: sizes of log files; whether metadata is asked for.
         home: where logs go, and what the programs work on.
         servers: one program each.
         haproxy: the balancer's command.
+        world: added with its viewers.
 
     Raises:
         ConfigurationError: a path cannot be written in this file.
@@ -65,11 +74,23 @@ def configuration(settings: Settings, home: Home, servers: tuple[Server, ...], *
     stop_seconds = SERVER_STOP_SECONDS + math.ceil(settings.serving.drain_seconds)
     matinee = [sys.executable, "-m", "matinee"]
     of_home = ["--home", str(home.path)]
+    when = settings.schedule.train if world is None else settings.simulation.train
     programs = [_program("ingest", [*matinee, "ingest", *of_home], 100, "TERM", INGEST_STOP_SECONDS)]
+    if when:
+        words = [*matinee, "schedule", "--train", when, *of_home]
+        programs.append(_program("schedule", words, 150, "TERM", SCHEDULE_STOP_SECONDS))
+    metadata = settings.metadata
+    given = {} if world is None or metadata.item_url or metadata.user_url else world.apis
+    if given or metadata.item_url or metadata.user_url:
+        words = ["env", *(f"{name}={value}" for name, value in given.items())] if given else []
+        asking = [*words, *matinee, "metadata", "run", *of_home]
+        programs.append(_program("metadata", asking, 150, "TERM", METADATA_STOP_SECONDS))
     for server in servers:
         words = ["serve", "--host", server.host, "--port", str(server.port), "--name", server.name, *of_home]
         programs.append(_program(server.name, [*matinee, *words], 200, "TERM", stop_seconds))
     programs.append(_program("haproxy", haproxy, 300, "USR1", STOP_SECONDS + 5))
+    if world is not None:
+        programs.append(_program("world", _living(settings, home, world), 400, "TERM", WORLD_STOP_SECONDS))
     return render(
         "supervisord.conf.j2",
         run=_plain(home.run),
@@ -81,6 +102,18 @@ def configuration(settings: Settings, home: Home, servers: tuple[Server, ...], *
         programs=programs,
         servers=[server.name for server in servers],
     )
+
+
+def _living(settings: Settings, home: Home, world: World) -> list[str]:
+    """The command of a world without end, that is kept in the home and writes into its event log."""
+    of = settings.simulation
+    options = {
+        "viewers": of.viewers, "items": world.movies, "seed": of.seed, "past": of.past_ratings, "dirt": of.dirt,
+        "pace": of.minutes_a_second, "days": 0, "apis": world.apis_port,
+        "lines": home.resolve(settings.log.url), "keep": home.data / "world.npz",
+    }  # fmt: skip
+    words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    return [sys.executable, "-m", "matinee", "simulate", world.url, *words]
 
 
 def _program(name: str, words: list[str], priority: int, stop_signal: str, stop_seconds: int) -> Program:

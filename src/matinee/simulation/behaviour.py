@@ -131,21 +131,23 @@ class Remembered:
     """
 
     def __init__(self, n_viewers: int, memory: int) -> None:
-        self._items = np.full((n_viewers, memory), -1, dtype=np.int32)
-        self._count = np.zeros(n_viewers, dtype=np.int32)
+        self.items = np.full((n_viewers, memory), -1, dtype=np.int32)
+        """Of each viewer, the movies, a ring; −1 where there is none yet."""
+        self.count = np.zeros(n_viewers, dtype=np.int32)
+        """Of each viewer, the movies started since the world began."""
 
     def add(self, who: Indices, items: Indices) -> None:
         """See `Seen.add`."""
-        self._items[who, self._count[who] % self._items.shape[1]] = items
-        self._count[who] += 1
+        self.items[who, self.count[who] % self.items.shape[1]] = items
+        self.count[who] += 1
 
     def has(self, who: Indices, items: Indices) -> NDArray[np.bool_]:
         """See `Seen.has`."""
-        return np.asarray((self._items[who][:, None, :] == items[:, :, None]).any(axis=2))
+        return np.asarray((self.items[who][:, None, :] == items[:, :, None]).any(axis=2))
 
     def of(self, viewer: int) -> Indices:
         """See `Seen.of`."""
-        items: Indices = self._items[viewer]
+        items: Indices = self.items[viewer]
         return np.asarray(items[items >= 0])
 
 

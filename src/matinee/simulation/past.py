@@ -11,7 +11,10 @@ from matinee.simulation.lines import MinuteLog
 from matinee.simulation.options import WorldOptions, draws
 
 PAST_DAYS = 60
-"""Days before the world begins over which the past is spread."""
+"""Days over which the past is spread."""
+PAST_ENDED_DAYS = 40
+"""Days before the world begins at which they ended. The past is an archive of ratings alone: right before the
+stream, it would look like a stream whose volume has grown a hundredfold."""
 Ratings = tuple[Indices, Indices, NDArray[np.int16]]
 """Users, items and stars, (n,) each."""
 
@@ -56,7 +59,7 @@ def past_lines(past: Ratings, options: WorldOptions, ids: tuple[bytes, ...]) -> 
     minutes = np.sort(random.integers(0, PAST_DAYS * (DAY // MINUTE), users.size))
     seconds = random.integers(0, 60, users.size, dtype=np.int8)
     order = random.permutation(users.size)
-    begins = options.start_us - PAST_DAYS * DAY
+    begins = options.start_us - (PAST_ENDED_DAYS + PAST_DAYS) * DAY
     starts = np.flatnonzero(np.diff(minutes, prepend=-1))
     day: list[bytes] = []
     for first, end in zip(starts.tolist(), [*starts[1:].tolist(), users.size], strict=True):

@@ -1,6 +1,6 @@
 """The world: minute by minute, viewers come, ask, look, choose, watch, abandon and rate."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -77,7 +77,8 @@ class World:
         self.recommender = recommender
         self.minute = 0
         viewers, catalogue = make_viewers(options), make_catalogue(options)
-        self.people = People(viewers, catalogue, Remembered(len(viewers), options.memory))
+        self._remembered = Remembered(len(viewers), options.memory)
+        self.people = People(viewers, catalogue, self._remembered)
         self.starts = np.zeros(len(catalogue), dtype=np.int64)
         """How often each movie was started, since the world began."""
         self.pleasure = np.zeros(len(viewers))
@@ -92,6 +93,34 @@ class World:
         self._busy = np.zeros(len(viewers), dtype=np.bool_)
         self._watching = _Watching.nobody()
         self._tally = self._new_tally()
+        self._look_around()
+
+    def state(self) -> dict[str, NDArray[np.generic]]:
+        """All that has happened to it so far and will matter, by name: views, and no copies.
+
+        The rest follows from the options. What is left out is the day's figures up to now.
+        """
+        watching = {f"watching_{name}": getattr(self._watching, name) for name in _Watching.__slots__}
+        return {
+            "minute": np.array(self.minute),
+            "taste": self.people.viewers.taste,
+            "seen": self._remembered.items,
+            "seen_count": self._remembered.count,
+            "starts": self.starts,
+            "pleasure": self.pleasure,
+            "sessions": self.sessions,
+            "busy": self._busy,
+        } | watching
+
+    def take_up(self, state: Mapping[str, NDArray[np.generic]]) -> None:
+        """Go on from a state of a world with the same options; the arrays are copied."""
+        own = self.state()
+        self.minute = int(state["minute"])
+        for name, array in own.items():
+            if name != "minute" and not name.startswith("watching_"):
+                array[...] = state[name]
+        columns = (state[f"watching_{name}"] for name in _Watching.__slots__)
+        self._watching = _Watching(*(np.array(column) for column in columns))
         self._look_around()
 
     def live_through_past(self) -> int:

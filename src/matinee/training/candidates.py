@@ -13,6 +13,7 @@ from matinee.evaluation.ranking import evaluate_ranking
 from matinee.evaluation.ratings import mae, rmse
 from matinee.models.base import Model, Progress
 from matinee.models.registry import make
+from matinee.training.exposure import Shown
 
 StepProgress = Callable[[str, int, int], None]
 """Called with (what is going on, steps done, steps in all)."""
@@ -40,6 +41,7 @@ def evaluate(
     train: Interactions,
     test: Interactions,
     *,
+    shown: Shown | None = None,
     seed: int,
     threads: int,
     positive_rating: float,
@@ -48,13 +50,19 @@ def evaluate(
     clock: Clock,
     progress: StepProgress,
 ) -> Evaluation:
-    """Fit a model by name to `train` and evaluate it on `test`."""
+    """Fit a model by name to `train` and evaluate it on `test`.
+
+    Ranking is judged without what is `shown`, unless nothing would be left to find.
+    """
     model = make(name, params)
     started = clock.monotonic()
     model.fit(train, seed=seed, threads=threads, progress=_step(progress, f"fitting {name}"))
     fit_seconds = clock.monotonic() - started
     progress(f"ranking with {name}", 0, 1)
-    report = evaluate_ranking(model, train, test, k=10, positive_rating=positive_rating)
+    met, to_find = train, test
+    if shown is not None and shown.left_out(test).positive(positive_rating).any():
+        met, to_find = shown.added(train), shown.left_out(test)
+    report = evaluate_ranking(model, met, to_find, k=10, positive_rating=positive_rating)
     metrics = report.means
     ratings = _rating_errors(model, test)
     by_subgroup = report.by_subgroup(segments, segment_names)

@@ -19,6 +19,8 @@ from matinee.models.registry import make
 from matinee.training import warm
 from matinee.training.answers import item_attributes, popularity_orders, user_blocks
 from matinee.training.candidates import Evaluation, StepProgress, bias_rmse, evaluate
+from matinee.training.exposure import TABLE as SERVED
+from matinee.training.exposure import Shown, shown_by_popularity
 from matinee.training.final_fit import Fitted, fit_to_everything
 from matinee.training.gate import Verdict, judge
 
@@ -116,7 +118,10 @@ def train(
         begin = request.begin_from
         earlier = warm.named(home, begin["version"], begin["content"]) if begin else None
         snapshot, quality = _snapshot(request, home=home, lake=lake, progress=progress)
-        evaluations, unsuitable, rmse_of_bias = _evaluate_all(request, snapshot, settings.training, clock, progress)
+        shown = shown_by_popularity(lake, snapshot)
+        evaluations, unsuitable, rmse_of_bias = _evaluate_all(
+            request, snapshot, shown, settings.training, clock, progress
+        )
         popularity = next(e for e in evaluations if e.name == POPULARITY)
         options = settings.training
         verdicts = {
@@ -141,6 +146,9 @@ def _snapshot(
 ) -> tuple[Snapshot, QualityReport]:
     progress("taking a snapshot of the lake", 0, 1)
     snapshot = take_snapshot(lake, versions=request.versions)
+    pinned = request.versions or lake.versions()
+    if SERVED in pinned:  # runs were made before it was looked at
+        snapshot = replace(snapshot, lake_versions={**snapshot.lake_versions, SERVED: pinned[SERVED]})
     if request.expect_hash not in (None, snapshot.content_hash, snapshot.learnt_hash):
         raise Corrupt(
             f"the lake at versions {request.versions} has content {snapshot.content_hash}; "
@@ -164,7 +172,12 @@ def _previous_statistics(home: Home) -> dict[str, Any] | None:
 
 
 def _evaluate_all(
-    request: Request, snapshot: Snapshot, settings: TrainingSettings, clock: Clock, progress: StepProgress
+    request: Request,
+    snapshot: Snapshot,
+    shown: Shown,
+    settings: TrainingSettings,
+    clock: Clock,
+    progress: StepProgress,
 ) -> tuple[list[Evaluation], dict[str, str], float | None]:
     kind = settings.split
     if kind == "auto":
@@ -179,6 +192,7 @@ def _evaluate_all(
                     _params(name, request, settings),
                     train_part,
                     test_part,
+                    shown=shown,
                     seed=settings.seed,
                     threads=settings.threads,
                     positive_rating=settings.positive_rating,
