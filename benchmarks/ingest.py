@@ -1,10 +1,11 @@
 """Lines per second from the log to lake and history, and from a file to the same, on one core.
 
-    python benchmarks/ingest.py --path movielog.csv.gz [--lines 1000000] [--runs 3] [--profile]
+    python benchmarks/ingest.py --path movielog.csv.gz [--log sqlite kafka] [--lines 1000000] [--runs 3] [--profile]
 
 Takes real lines of the scenario and repeats them with their times and users shifted, so that no line comes twice.
-Each run has a home of its own. The target is 100,000 lines/s from the log to lake and history. Two rates are given:
-by the clock, and by the processor's time, which other programs on the same core do not lengthen.
+Each run has a home of its own. The scenario has 500 lines/s; the target is 100,000 lines/s from the log to lake
+and history. Two rates are given: by the clock, and by the processor's time, which other programs do not
+lengthen. A broker may run on any core and its time is not counted; all threads of ingest are on the one.
 """
 
 import argparse
@@ -18,7 +19,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -28,13 +29,16 @@ os.environ["POLARS_MAX_THREADS"] = "1"
 from matinee.core.clock import SystemClock
 from matinee.core.home import Home
 from matinee.core.logging import configure_logging
-from matinee.core.settings import LakeSettings, LoggingSettings, Settings
+from matinee.core.settings import LakeSettings, LoggingSettings, LogSettings, Settings
 from matinee.ingest.importing import Importer
 from matinee.ingest.service import ingest
 from matinee.ingest.stores import stores_of
+from stream_logs import LOGS, a_broker
 
 SETTINGS = Settings(lake=LakeSettings(retention_days=100_000))
 APPEND = 5_000
+SCENARIO = 500
+"""Lines a second."""
 Seconds = tuple[float, float]
 """By the clock, and of the processor."""
 _LINE = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)([^,]*),(\d+),(.*)", re.DOTALL)
@@ -43,24 +47,31 @@ _LINE = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)([^,]*),(\d+),(.*)", re.DO
 def main() -> None:
     """Measure, and print the figures."""
     arguments = _arguments()
-    os.sched_setaffinity(0, {arguments.core})
     lines = repeated(arguments.path, arguments.lines)
     print(f"{len(lines):,} lines, one core, {arguments.runs} runs each")
-    results = {
-        "log to lake and history": [from_log(lines, arguments.profile) for _ in range(arguments.runs)],
-        "file to lake and history": [from_file(lines, arguments.profile) for _ in range(arguments.runs)],
-    }
+    results = {}
+    with ExitStack() as stack:
+        brokers = {kind: stack.enter_context(a_broker(kind)) for kind in arguments.log}  # before the core is chosen
+        os.sched_setaffinity(0, {arguments.core})
+        for kind, new_url in brokers.items():
+            runs = [from_log(lines, new_url(), arguments.profile) for _ in range(arguments.runs)]
+            results[f"{kind} log to lake and history"] = runs
+    results["file to lake and history"] = [from_file(lines, arguments.profile) for _ in range(arguments.runs)]
     for name, seconds in results.items():
         for which, what in enumerate(("by the clock", "by processor time")):
             rates = [len(lines) / both[which] for both in seconds]
             spread = f"{min(rates):,.0f} to {max(rates):,.0f}"
-            print(f"{name}, {what}: median {statistics.median(rates):,.0f} lines/s ({spread})")
+            median = statistics.median(rates)
+            print(
+                f"{name}, {what}: median {median:,.0f} lines/s ({spread}), {median / SCENARIO:,.0f} × the scenario"
+            )
     print(json.dumps({"lines": len(lines), "wall_and_processor_seconds": results}))
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--path", type=Path, required=True, help="lines of the scenario, plain or gzip")
+    parser.add_argument("--log", nargs="+", choices=LOGS, default=["sqlite"])
     parser.add_argument("--lines", type=int, default=1_000_000)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--core", type=int, default=0)
@@ -88,17 +99,19 @@ def _shifted(line: bytes, turn: int) -> bytes:
     return b"%s%s,%d,%s" % (moment.isoformat().encode(), parts[2], user, parts[4])
 
 
-def from_log(lines: list[bytes], profile: bool) -> Seconds:
+def from_log(lines: list[bytes], url: str, profile: bool) -> Seconds:
     """An ingest from the log's beginning to its end, opening and last commit included."""
+    settings = SETTINGS.model_copy(update={"log": LogSettings(url=url)})
     with a_home() as home:
-        with stores_of(SETTINGS, home, SystemClock()).log() as log:
-            for start in range(0, len(lines), APPEND):
-                log.append(lines[start : start + APPEND])
-        return timed(lambda: _ingest(home, len(lines)), profile)
+        with stores_of(settings, home, SystemClock()).log() as log:
+            partitions = sorted(log.ends()) or [0]
+            for number, start in enumerate(range(0, len(lines), APPEND)):
+                log.append(lines[start : start + APPEND], partition=partitions[number % len(partitions)])
+        return timed(lambda: _ingest(settings, home, len(lines)), profile)
 
 
-def _ingest(home: Home, n_lines: int) -> None:
-    report = ingest(settings=SETTINGS, home=home, clock=SystemClock(), raise_alarm=_complain, until_idle=True)
+def _ingest(settings: Settings, home: Home, n_lines: int) -> None:
+    report = ingest(settings=settings, home=home, clock=SystemClock(), raise_alarm=_complain, until_idle=True)
     assert report.counts.read == n_lines, report
 
 

@@ -1,0 +1,33 @@
+"""The event logs that the benchmarks of the stream run on: SQLite, or a topic of a broker started for them."""
+
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).parents[1] / "tests"))  # the brokers are started as the tests start them
+
+LOGS = ("sqlite", "kafka", "tansu")
+"""SQLite in the home; Apache Kafka, fetched by `deploy/kafka/kafka fetch`; Tansu from its wheel, in memory."""
+PARTITIONS = 3
+SQLITE = "sqlite:///{data}/log.sqlite"
+
+
+@contextmanager
+def a_broker(kind: str) -> Iterator[Callable[[], str]]:
+    """Gives a function whose every call is the URL of a new and empty log; the broker ends with the block."""
+    if kind == "sqlite":
+        yield lambda: SQLITE
+        return
+    from kafka_brokers import apache_kafka, new_topic, tansu  # noqa: PLC0415 - SQLite does without
+
+    start = {"kafka": apache_kafka, "tansu": tansu}[kind]
+    with tempfile.TemporaryDirectory() as folder, start(Path(folder)) as broker:
+
+        def topic() -> str:
+            name = new_topic()
+            broker.make(name, PARTITIONS)
+            return str(broker.url(name))
+
+        yield topic
