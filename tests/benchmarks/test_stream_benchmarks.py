@@ -22,6 +22,8 @@ sys.path.append(str(FOLDER))
 from soak_watch import ALLOWED_MEGABYTES, Sample, complaints, grows, slope  # noqa: E402
 from stream_load import lines  # noqa: E402
 
+sys.path.remove(str(FOLDER))  # its `serving.py` would stand in front of the tests' folder of that name
+
 TIMES = [5.0 * number for number in range(1, 41)]
 RATE = 1_000
 

@@ -111,6 +111,11 @@ def test_a_full_disk_of_the_log_stalls_no_answer(home: Home, published: str, sma
         found = counts(url)
         assert found["offered"] == found["written"] + found["dropped"] + found["queued"] == 400
         assert (found["queued"], found["dropped"]) == (300, 100 - found["written"])
+        told = home.logs / "serve.jsonl"
+        end = time.monotonic() + PATIENCE
+        while "telemetry_not_written" not in told.read_text():  # the answers may be quicker than the writer
+            assert time.monotonic() < end
+            time.sleep(0.02)
         filler.unlink()
         last = until(url, queued=0)
         assert (last["written"], last["dropped"]) == (found["written"] + 300, found["dropped"])
