@@ -41,8 +41,9 @@ def run(
     where the API fails, and left alone while it is away. Nothing waits for it: what is not described is recommended
     all the same.
     """
-    from matinee.ingest.metadata import Describer  # noqa: PLC0415 - a verb imports what it uses
-    from matinee.ingest.metadata_metrics import exposed  # noqa: PLC0415
+    from matinee.core.metrics import exposed  # noqa: PLC0415 - a verb imports what it uses
+    from matinee.ingest.metadata import Describer  # noqa: PLC0415
+    from matinee.ingest.metadata_metrics import MetadataMetrics  # noqa: PLC0415
 
     context = open_context("metadata", home)
     with context.alarms() as alarms, ended_by_signals() as told:
@@ -54,7 +55,8 @@ def run(
             lake=context.lake,
             stopping=told,
         )
-        with exposed(describer.report, context.settings.metadata.metrics_port):
+        port = context.settings.metadata.metrics_port
+        with exposed(MetadataMetrics(describer.report), port, setting="metadata.metrics_port"):
             report = describer.run(until_idle=until_idle).as_dict()
     if as_json:
         emit(report)

@@ -1,14 +1,11 @@
 """What `/metrics` says of the metadata client."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 
-from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from matinee.core.errors import ConfigurationError
 from matinee.ingest.metadata import MetadataReport
 
 
@@ -44,30 +41,3 @@ class MetadataMetrics(Collector):
         yield due
         yield away
         yield CounterMetricFamily("matinee_metadata_rows", "Rows new or changed in the lake.", self._report.rows)
-
-
-@contextmanager
-def exposed(report: MetadataReport, port: int) -> Iterator[None]:
-    """Serve the report's metrics on a loopback port while the block lasts; 0: do not.
-
-    Raises:
-        ConfigurationError: somebody listens there.
-    """
-    if not port:
-        yield
-        return
-    registry = CollectorRegistry()
-    registry.register(MetadataMetrics(report))
-    try:
-        server, thread = start_http_server(port, "127.0.0.1", registry)
-    except OSError as error:
-        raise ConfigurationError(
-            f"metadata.metrics_port: 127.0.0.1:{port} cannot be listened on: {error.strerror}",
-            remedy="Stop what listens there, or set metadata.metrics_port.",
-        ) from error
-    try:
-        yield
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
