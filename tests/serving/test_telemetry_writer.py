@@ -15,11 +15,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_telemetry import CLOCK, Faulty, eventually, ids, served
 
+from matinee.core.clock import ManualClock
 from matinee.core.errors import ConfigurationError, InvalidInput, OutOfRoom, StoreUnavailable
 from matinee.log.base import EventLog
 from matinee.log.sqlite import SqliteLog
 from matinee.serving import writer_process
-from matinee.serving.telemetry import BATCH, Counts, Telemetry
+from matinee.serving.telemetry import (
+    BATCH,
+    HURRY_BATCH,
+    HURRY_SECONDS,
+    STUCK_SECONDS,
+    TRIAL_BATCH,
+    Counts,
+    Telemetry,
+)
 from matinee.serving.telemetry_writer import HEADER_BYTES, Outcome, ReopenedLog, write
 from matinee.serving.writer_process import WriterProcess
 
@@ -97,24 +106,52 @@ def scheduling(pid: int) -> int:
     return os.sched_getscheduler(pid)
 
 
+class Watched(WriterProcess):
+    """Notes how many records it was given at once, and whether in a hurry; slow for as long as it is told to be."""
+
+    def __init__(self, path: Path, clock):
+        super().__init__(f"sqlite:///{path}")
+        self.clock, self.idle_takes = clock, 0.0
+        self.asked: list[tuple[int, bool]] = []
+
+    def append(self, values, *, hurry=False):
+        super().append(values, hurry=hurry)
+        self.asked.append((len(values), hurry))
+        if not hurry:
+            self.clock.sleep(self.idle_takes)
+
+
 def test_writing_hurries_from_half_of_the_queue_on_until_it_has_caught_up(path: Path):
-    hurried: list[tuple[int, bool]] = []
-
-    class Watched(WriterProcess):
-        def append(self, values, *, hurry=False):
-            super().append(values, hurry=hurry)
-            hurried.append((len(values), hurry))
-
-    sink = Watched(f"sqlite:///{path}")
-    telemetry = Telemetry(sink, CLOCK, capacity=4 * BATCH, seconds=0.01, producer="test")
-    for number in range(4 * BATCH):  # before it starts, so that all of them wait
-        telemetry.offer(served(number))
+    n = 2 * HURRY_BATCH
+    sink = Watched(path, ManualClock())
+    telemetry = Telemetry(sink, CLOCK, capacity=n, seconds=0.01, producer="test")
+    offer(telemetry, range(n))  # before it starts, so that all of them wait
     telemetry.start()
     eventually(lambda: telemetry.counts().waiting == 0)
-    telemetry.offer(served(4 * BATCH))
-    assert telemetry.stop(20) == Counts(4 * BATCH + 1, 4 * BATCH + 1, 0, 0)
-    assert hurried == [(BATCH, True), (BATCH, True), (BATCH, True), (BATCH, False), (1, False)]
-    assert written(path) == list(range(4 * BATCH + 1))
+    telemetry.offer(served(n))
+    assert telemetry.stop(20) == Counts(n + 1, n + 1, 0, 0)
+    assert sink.asked == [(HURRY_BATCH, True), (HURRY_BATCH, True), (1, False)]
+    assert written(path) == list(range(n + 1))
+
+
+def test_where_idle_priority_gets_no_time_a_small_batch_finds_out_and_the_rest_hurries(path: Path):
+    clock = ManualClock()
+    sink = Watched(path, clock)
+    sink.idle_takes = 2 * STUCK_SECONDS
+    telemetry = Telemetry(sink, clock, capacity=10 * BATCH, seconds=0.01, producer="test")
+    offer(telemetry, range(BATCH))
+    telemetry.start()
+    eventually(lambda: telemetry.counts().waiting == 0)
+    assert sink.asked == [(TRIAL_BATCH, False), (BATCH - TRIAL_BATCH, True)]
+    sink.idle_takes = 0.0
+    clock.sleep(HURRY_SECONDS)
+    offer(telemetry, range(BATCH, 2 * BATCH))
+    eventually(lambda: telemetry.counts().waiting == 0)
+    telemetry.stop(20)
+    again = sink.asked[2:]
+    assert {hurry for _, hurry in again} == {False}
+    assert [min(size, 2 * TRIAL_BATCH) for size, _ in again[:2]] == [TRIAL_BATCH, 2 * TRIAL_BATCH]
+    assert written(path) == list(range(2 * BATCH))
 
 
 def test_a_writer_that_is_to_hurry_is_a_process_like_any_other_and_both_stay(path: Path):

@@ -19,10 +19,17 @@ from matinee.events.envelope import wrap_event
 from matinee.events.types import Served
 from matinee.serving.telemetry_writer import Sink
 
-BATCH = 512
-"""Records appended at once; so many waiting ones wake the writer early."""
+BATCH, HURRY_BATCH, TRIAL_BATCH = 512, 2_048, 32
+"""Records appended at once: at idle priority, in a hurry, and to see whether idle priority gets any time.
+
+Most of what a batch costs is the disk's: in a hurry, on a core that is busy, it pays to wait for more.
+"""
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0
 """Seconds between tries while the log fails; doubled after each."""
+STUCK_SECONDS = 0.25
+"""A batch that takes longer says that nothing else leaves a writer of idle priority any time."""
+HURRY_SECONDS = 10.0
+"""For so long it is then not tried again: each try may take a second, in which the queue fills."""
 
 _log = get_logger(__name__)
 
@@ -67,6 +74,8 @@ class Telemetry:
         self._written = self._dropped = self._offered = 0
         self._pause = 0.0
         self._hurry = False
+        self._idle_batch = TRIAL_BATCH
+        self._hurry_until = float("-inf")
         self._thread = threading.Thread(target=self._run, name="telemetry", daemon=True)
 
     def start(self) -> None:
@@ -78,7 +87,14 @@ class Telemetry:
 
         One that does not fit, or cannot be encoded, is dropped and counted.
         """
-        value = self._encoded(record) if len(self._queue) < self._capacity else None
+        value = None
+        if len(self._queue) < self._capacity:
+            try:
+                value = wrap_event(
+                    record, received_us=record.time_us, event_id=record.request_id, producer=self._producer
+                )
+            except Exception:  # noqa: BLE001 - one record is lost, and counted; never the answer
+                _log.exception("telemetry_record_unwritable", request_id=record.request_id)
         with self._lock:
             self._offered += 1
             if value is None or len(self._queue) >= self._capacity:
@@ -86,7 +102,7 @@ class Telemetry:
                 return
             self._queue.append(value)
             waiting = len(self._queue)
-        if waiting == BATCH:
+        if waiting == (HURRY_BATCH if self._hurry else BATCH):
             self._wake.set()
 
     def counts(self) -> Counts:
@@ -128,16 +144,29 @@ class Telemetry:
         while self._queue and not (self._stopping.is_set() and self._clock.monotonic() >= self._give_up_at):
             if self._pause:
                 self._stopping.wait(self._pause) if not self._stopping.is_set() else self._clock.sleep(0.05)
+            begun, waiting = self._clock.monotonic(), len(self._queue)
+            self._hurry = (
+                waiting > self._capacity / 2 or begun < self._hurry_until or (self._hurry and waiting > BATCH)
+            )
+            size = HURRY_BATCH if self._hurry else self._idle_batch
             with self._lock:
-                batch = list(islice(self._queue, BATCH))
+                batch = list(islice(self._queue, size))
             self._settle(*self._write(batch))
-            if len(batch) < BATCH and not self._stopping.is_set():
+            if not self._hurry and not self._pause:
+                self._adapt(self._clock.monotonic(), begun)
+            if len(batch) < size and not self._stopping.is_set():
                 return  # a handful more are better written together, a little later
+
+    def _adapt(self, now: float, begun: float) -> None:
+        """Go on at idle priority with larger batches, or hurry for a while, by how long the last one took."""
+        if now - begun > STUCK_SECONDS:
+            self._idle_batch = TRIAL_BATCH
+            self._hurry_until = now + HURRY_SECONDS
+        else:
+            self._idle_batch = min(2 * self._idle_batch, BATCH)
 
     def _write(self, batch: list[bytes]) -> tuple[int, int]:
         """Append a batch; returns how many records were written and how many can never be."""
-        waiting = len(self._queue)
-        self._hurry = waiting > self._capacity / 2 or (self._hurry and waiting > BATCH)
         try:
             self.sink.append(batch, hurry=self._hurry)
         except Exception as error:  # noqa: BLE001 - nothing that happens to the log may end this thread
@@ -147,15 +176,6 @@ class Telemetry:
             return 0, 0 if keep else len(batch)
         self._pause = 0.0
         return len(batch), 0
-
-    def _encoded(self, record: Served) -> bytes | None:
-        try:
-            return wrap_event(
-                record, received_us=record.time_us, event_id=record.request_id, producer=self._producer
-            )
-        except Exception:  # noqa: BLE001 - one record is lost, and counted; never the answer
-            _log.exception("telemetry_record_unwritable", request_id=record.request_id)
-            return None
 
     def _settle(self, written: int, dropped: int) -> None:
         with self._lock:
