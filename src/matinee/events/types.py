@@ -63,8 +63,9 @@ class Served(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Our record of an answer we gave.
 
     `step` is the step of the fallback chain that answered (`personal`, `folded_in`, `popular_in_segment`,
-    `popular`). `scores` is aligned with `items`, or empty where the step has none; `propensities` is the
-    probability with which each item was shown, empty where nothing was left to chance.
+    `popular`). `scores` is aligned with `items`, or empty where the step has none, and where they
+    stand in the bundle that `model_version` names (`personal`); `propensities` is the probability with which each
+    item was shown, empty where nothing was left to chance.
     """
 
     time_us: int

@@ -5,7 +5,8 @@ import socket
 from collections.abc import Callable
 from functools import partial
 from math import inf
-from typing import NamedTuple
+
+import msgspec
 
 from matinee.bundle.open import Bundle
 from matinee.core.breaker import Breaker
@@ -18,7 +19,7 @@ from matinee.history.base import History
 from matinee.history.open import data_file, open_history
 from matinee.log.base import EventLog
 from matinee.log.open import open_log
-from matinee.serving.answer import Answer, Budget, Part, Reason
+from matinee.serving.answer import Answer, Budget, Part, Reason, Step
 from matinee.serving.arrange import Style
 from matinee.serving.background import Background
 from matinee.serving.crashes import Crashes
@@ -51,7 +52,7 @@ CACHE_WRITE_SECONDS = 0.05
 _log = get_logger(__name__)
 
 
-class Arrival(NamedTuple):
+class Arrival(msgspec.Struct, frozen=True, gc=False):
     """When a request arrived, and the id it was given."""
 
     request_id: str
@@ -239,6 +240,6 @@ def _served(user: str, chosen: Answer, arrival: Arrival, took: float) -> Served:
         arm=chosen.arm,
         step=chosen.step,
         latency_ms=took * 1e3,
-        scores=chosen.scores,
+        scores=() if chosen.step is Step.PERSONAL else chosen.scores,  # those stand in the bundle
         propensities=chosen.propensities,
     )
