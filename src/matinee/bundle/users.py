@@ -11,9 +11,10 @@ from collections.abc import Iterable, Iterator
 from itertools import islice, pairwise
 from pathlib import Path
 from threading import Lock
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import lmdb
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -34,7 +35,7 @@ _PROBE_BYTES = 1 << 20
 """More than LMDB writes at once."""
 
 
-class UserEntry(NamedTuple):
+class UserEntry(msgspec.Struct, frozen=True, gc=False):
     """What a bundle knows of a user. The arrays are read-only or the caller's own."""
 
     top: NDArray[np.int32]

@@ -48,6 +48,7 @@ class Breaker:
         clock: times calls and pauses.
         rng: draws the pauses, so that the processes of a host do not come back all at once.
         pauses: the first and the longest one, in seconds.
+        on_open: called each time it opens, in the thread of the call that opened it.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Breaker:
         rng: random.Random | None = None,
         *,
         pauses: tuple[float, float] = (FIRST_PAUSE, LONGEST_PAUSE),
+        on_open: Callable[[], None] = lambda: None,
     ) -> None:
         self.name = name
         self._clock = clock
@@ -67,8 +69,11 @@ class Breaker:
         self._pause = self._first_pause
         self._open_until: float | None = None
         self._trying = False
+        self._on_open = on_open
         self.opened = 0
         """How often it opened."""
+        self.failed = 0
+        """How many calls failed; those that were only slow are not among them."""
 
     @property
     def is_closed(self) -> bool:
@@ -99,6 +104,7 @@ class Breaker:
         try:
             found = body(*given)
         except Exception as error:
+            self.failed += 1
             self._failed(str(error))
             raise
         took = self._clock.monotonic() - start
@@ -135,3 +141,4 @@ class Breaker:
             self.opened += 1
         level = logging.INFO if again else logging.WARNING  # once: a store may be away for days
         _log.log(level, "breaker_opened", store=self.name, error=why, seconds=round(pause, 3))
+        self._on_open()

@@ -29,12 +29,16 @@ _ID = re.compile(ID_PATTERN)
 
 def user_id(text: str) -> UserId:
     """Return `text` as a user id, or raise `InvalidId` saying why it cannot be one."""
-    return UserId(_checked(text, "user"))
+    if not _ID.fullmatch(text):
+        raise _refused(text, "user")
+    return UserId(text)
 
 
 def item_id(text: str) -> ItemId:
     """Return `text` as an item id, or raise `InvalidId` saying why it cannot be one."""
-    return ItemId(_checked(text, "item"))
+    if not _ID.fullmatch(text):
+        raise _refused(text, "item")
+    return ItemId(text)
 
 
 def is_id(text: str) -> bool:
@@ -42,9 +46,7 @@ def is_id(text: str) -> bool:
     return _ID.fullmatch(text) is not None
 
 
-def _checked(text: str, kind: str) -> str:
-    if _ID.fullmatch(text):
-        return text
+def _refused(text: str, kind: str) -> InvalidId:
     shown = text if len(text) <= 60 else text[:57] + "..."
     if not text:
         why = "it is empty"
@@ -53,7 +55,7 @@ def _checked(text: str, kind: str) -> str:
     else:
         bad = next(c for c in text if not _ID.fullmatch(c))
         why = f"it contains {bad!r}"
-    raise InvalidId(
+    return InvalidId(
         f"{shown!r} cannot be a {kind} id: {why}",
         remedy="Ids are 1 to 200 printable ASCII characters without spaces, commas, slashes or double quotes.",
     )

@@ -41,18 +41,18 @@ class Envelope(NamedTuple):
 
 def wrap_event(event: Event, *, received_us: int, event_id: str = "", producer: str = "") -> bytes:
     """The record that carries one of our own events."""
-    return _wrap(_KIND_OF[type(event)], _ENCODE(event), received_us, event_id, producer)
+    return _header(_KIND_OF[type(event)], received_us, event_id, producer) + _ENCODE(event)
 
 
 def wrap_line(line: str, *, received_us: int, event_id: str = "", producer: str = "") -> bytes:
     """The record that carries a line of the scenario."""
-    return _wrap("line", line.encode(), received_us, event_id, producer)
+    return _header("line", received_us, event_id, producer) + line.encode()
 
 
-def _wrap(kind: str, payload: bytes, received_us: int, event_id: str, producer: str) -> bytes:
+def _header(kind: str, received_us: int, event_id: str, producer: str) -> bytes:
     if "\t" in event_id or "\t" in producer:
         raise InvalidInput("an event id or producer contains a tab", remedy="Use an id such as a UUID.")
-    return f"m{ENVELOPE_FORMAT}\t{kind}\t{event_id}\t{producer}\t{received_us}\t".encode() + payload
+    return f"m{ENVELOPE_FORMAT}\t{kind}\t{event_id}\t{producer}\t{received_us}\t".encode()
 
 
 def unwrap(record: bytes) -> Envelope:

@@ -60,7 +60,7 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
     """Aligned with `items`: ids of the liked items that speak for each, strongest first. Empty unless asked for."""
 
 
-class Budget(msgspec.Struct, frozen=True):
+class Budget(msgspec.Struct, frozen=True, gc=False):
     """The time that an answer may take, counted from the request's arrival."""
 
     clock: Clock

@@ -93,7 +93,8 @@ class RecommenderApp(Starlette):
             await super().__call__(scope, receive, send)
             return
         service, path = self.service, scope["path"]
-        if is_api(path):  # which puts the common headers on by itself
+        is_question = path.startswith(PREFIX)
+        if not is_question and is_api(path):  # which puts the common headers on by itself
             await self._api(scope, receive, self._closing(send))
             return
         time_us = service.clock.now_us()
@@ -103,7 +104,7 @@ class RecommenderApp(Starlette):
             await self._respond(send, arrival, refused.status, f"{refused.detail}\n", headers)
         elif too_much := service.limits.refusal(scope):
             await self._respond(send, arrival, too_much.status, f"{too_much.detail}\n", [_CLOSE])
-        elif path.startswith(PREFIX):
+        elif is_question:
             await self._recommend(scope, send, arrival)
         else:
             await self._route(scope, receive, send, arrival)

@@ -4,7 +4,6 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from math import inf
-from typing import TypeVar
 
 from matinee.core.breaker import SLOW_SECONDS, Breaker, CircuitOpen
 from matinee.core.clock import Clock
@@ -14,7 +13,6 @@ from matinee.history.base import History
 from matinee.history.record import Glance, UserHistory
 
 _log = get_logger(__name__)
-_Result = TypeVar("_Result")
 
 
 class LiveHistory:
@@ -26,21 +24,23 @@ class LiveHistory:
     Args:
         open_store: opens the store read-only; called by `tend` alone.
         clock: counts the pauses.
-        breaker: one of its own where none is given.
     """
 
-    def __init__(self, open_store: Callable[[], History], clock: Clock, breaker: Breaker | None = None) -> None:
+    def __init__(self, open_store: Callable[[], History], clock: Clock) -> None:
         self._open_store = open_store
         self._clock = clock
-        self.breaker = breaker or Breaker("history", clock)
+        self.breaker = Breaker("history", clock, on_open=self._give_up)
         self._lock = threading.Lock()  # held for the exchange only, never while reading
         self._store: History | None = None
         self._left: list[History] = []
-        self._given_up_at: str | None = None
+        self._asked_last: str | None = None
         self.opened = 0
         """How often the store was opened."""
-        self.failed = 0
+
+    @property
+    def failed(self) -> int:
         """How often opening it or reading a user failed."""
+        return self.breaker.failed
 
     @property
     def is_open(self) -> bool:
@@ -55,13 +55,19 @@ class LiveHistory:
             StoreUnavailable: the store failed.
             Corrupt: this user's record, or the store, cannot be read.
         """
-        store = self._open()
-        return None if store is None else self._asked(store, store.get, user)
+        store = self._store or self._open()
+        if store is None:
+            return None
+        self._asked_last = user
+        return self.breaker.call(store.get, user)
 
     def glance(self, user: str) -> Glance | None:
         """Which items the user met lately, and how far; otherwise as `get`."""
         store = self._store or self._open()
-        return None if store is None else self._asked(store, store.glance, user)
+        if store is None:
+            return None
+        self._asked_last = user
+        return self.breaker.call(store.glance, user)
 
     def tend(self) -> None:
         """Open the store where there is none and the breaker allows, and where another took its place.
@@ -69,7 +75,7 @@ class LiveHistory:
         To be called again and again, off the event loop.
         """
         if self._store is not None and self._store.is_replaced():
-            self._give_up(self._store)
+            self._give_up()
         with self._lock:
             left, self._left = self._left, []
         for store in left:
@@ -81,7 +87,6 @@ class LiveHistory:
         except CircuitOpen:
             return
         except Exception:  # noqa: BLE001 - without a history answers go on; the breaker logs why
-            self.failed += 1
             return
         self.opened += 1
         _log.info("history_opened")
@@ -95,12 +100,12 @@ class LiveHistory:
             store.close()
 
     def _open_in_time(self) -> History:
-        """Open the store; one that was given up also has to answer, and in time.
+        """Open the store; where one was read before, this one also has to answer, and in time.
 
         Else a store that opens at once and answers late would be back after each first, shortest pause.
         """
         store = self._open_store()
-        user = self._given_up_at
+        user = self._asked_last
         if user is None:
             return store
         try:
@@ -123,22 +128,10 @@ class LiveHistory:
             raise CircuitOpen("the history was given up for a while")
         return self._store
 
-    def _asked(self, store: History, read: Callable[[str], _Result], user: str) -> _Result:
-        try:
-            return self.breaker.call(read, user)
-        except CircuitOpen:
-            raise
-        except Exception:
-            self.failed += 1
-            raise
-        finally:
-            if not self.breaker.is_closed:
-                self._given_up_at = user
-                self._give_up(store)
-
-    def _give_up(self, store: History) -> None:
+    def _give_up(self) -> None:
         with self._lock:
-            if self._store is store:
-                self._store = None
-                self._left.append(store)  # closed later, by `tend`: closing may take time
-                _log.warning("history_given_up")
+            store, self._store = self._store, None
+            if store is None:
+                return
+            self._left.append(store)  # closed later, by `tend`: closing may take time
+        _log.warning("history_given_up")

@@ -23,7 +23,7 @@ MAX_QUERY = 256
 """Bytes of `/recommend/`'s query string; its one parameter takes five."""
 
 
-class Question(msgspec.Struct, frozen=True):
+class Question(msgspec.Struct, frozen=True, gc=False):
     """Who asks, for what."""
 
     user: str | None

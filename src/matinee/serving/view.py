@@ -48,6 +48,10 @@ class View:
         """Whether the user did something that the bundle's snapshot does not know."""
         self.trusts_top = not self.is_newer
         """Whether the bundle's own list of the user's best is taken to hold nothing that was met."""
+        self.wants_more = question.include_seen or (bool(question.session) and bool(self._session))
+        """Whether the question itself wants other candidates than the user's own best unseen ones."""
+        self._is_narrowed = question.where is not None or bool(question.exclude or question.session)
+        """Whether the question itself rules anything out."""
 
     @cached_property
     def _session(self) -> list[int]:
@@ -84,12 +88,6 @@ class View:
     def may_fold_in(self) -> bool:
         """Whether the bundle can fold in, and there is something to fold in."""
         return self.bundle.fold_in is not None and (self.lately is not None or bool(self._session))
-
-    @property
-    def wants_more(self) -> bool:
-        """Whether the question itself wants other candidates than the user's own best unseen ones."""
-        question = self.question
-        return question.include_seen or (bool(question.session) and bool(self._session))
 
     @cached_property
     def liked(self) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
@@ -164,12 +162,6 @@ class View:
     def only_free(self, index: NDArray[np.int32], scores: NDArray[np.float32]) -> _Ranked:
         """Those that may be shown of a ranking in which is nothing that the user has met."""
         return _first(self.free if self._is_narrowed else self.ruled, index, scores, len(index))
-
-    @property
-    def _is_narrowed(self) -> bool:
-        """Whether the question itself rules anything out."""
-        question = self.question
-        return question.where is not None or bool(question.exclude or question.session)
 
     def popular_in_segment(self, n: int) -> NDArray[np.int32] | None:
         """The first `n` that may be shown of what is popular in the user's segment; nothing where that is none."""

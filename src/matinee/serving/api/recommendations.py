@@ -3,6 +3,7 @@
 import asyncio
 from typing import Annotated
 
+import msgspec
 from fastapi import APIRouter, Query
 from starlette.requests import Request
 
@@ -94,7 +95,7 @@ def _question(
 def _one_of_several(asked: Asked, wanted: UsersRequest, user: str) -> UserResult:
     arrival = new_arrival(asked.service)
     if arrival.monotonic - asked.arrival.monotonic > ENOUGH_SECONDS:
-        arrival = arrival._replace(monotonic=asked.arrival.monotonic)  # its deadline is over
+        arrival = msgspec.structs.replace(arrival, monotonic=asked.arrival.monotonic)  # its deadline is over
     try:
         question = _question(wanted, user=user_id(user))
         found = _shown(wanted, question, *asked.answer(question, arrival), arrival.request_id)
