@@ -73,6 +73,20 @@ def test_a_lost_balancer_machine_costs_less_than_three_seconds(machines):
     assert set(counted["statuses"]) == {"200"}
 
 
+def test_two_balancers_that_could_not_see_each_other_agree_again_at_little_cost(machines):
+    (active,) = machines.holders()
+    machines.cut(active)
+    until(lambda: machines.holders() == list(BALANCERS), "both believe that they are alone")
+    with asked(machines, timeout=0.5) as counted:  # from here on the client knows the other one
+        machines.plug_in(active)
+        until(lambda: len(machines.holders()) == 1, "one of them went back")
+    assert counted["worst_gap"] < LIMIT_SECONDS, counted
+    assert set(counted["statuses"]) <= {
+        "200",
+        "503",
+    }  # the one that was alone saw no server
+
+
 def test_a_balancer_that_comes_back_does_not_take_the_address_again(machines):
     (active,) = machines.holders()
     machines.kill(f"haproxy-{active}")
