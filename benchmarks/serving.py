@@ -44,6 +44,8 @@ from typing import Any
 os.environ["OPENBLAS_NUM_THREADS"] = "1"  # read when NumPy is imported
 
 from matinee.core.home import Home
+from matinee.core.logging import configure_logging
+from matinee.core.settings import LoggingSettings
 from serving_home import folded_in, looked_up, open_home, user
 from serving_latency import measure_latency, settled
 from serving_load import have_wrk, open_loop, peak
@@ -225,6 +227,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="matinee-benchmark-") as scratch:
         told(f"home of {options.users} users")
         home = open_home(options.home or Path(scratch) / "home", options.users)
+        configure_logging("benchmark", home.logs, LoggingSettings())  # else it would stand among the results
         report: dict[str, Any] = {"users": options.users}
         report |= measure(home, Path(scratch), options)
     report["seconds"] = seconds_so_far()

@@ -28,7 +28,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0
 """Seconds between tries while the log fails; doubled after each."""
 STUCK_SECONDS = 0.25
 """A batch that takes longer says that nothing else leaves a writer of idle priority any time."""
-HURRY_SECONDS = 10.0
+HURRY_SECONDS = 2.0
 """For so long it is then not tried again: each try may take a second, in which the queue fills."""
 
 _log = get_logger(__name__)
@@ -145,9 +145,8 @@ class Telemetry:
             if self._pause:
                 self._stopping.wait(self._pause) if not self._stopping.is_set() else self._clock.sleep(0.05)
             begun, waiting = self._clock.monotonic(), len(self._queue)
-            self._hurry = (
-                waiting > self._capacity / 2 or begun < self._hurry_until or (self._hurry and waiting > BATCH)
-            )
+            caught_up = waiting <= (HURRY_BATCH if self._hurry else self._capacity / 2)
+            self._hurry = not caught_up or begun < self._hurry_until
             size = HURRY_BATCH if self._hurry else self._idle_batch
             with self._lock:
                 batch = list(islice(self._queue, size))
