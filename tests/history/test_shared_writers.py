@@ -1,7 +1,9 @@
 """Several processes that write to one LMDB history in turn."""
 
+import fcntl
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -46,6 +48,16 @@ def test_what_several_write_at_once_is_all_there(tmp_path):
 def test_who_does_not_share_keeps_the_others_out(tmp_path):
     with LmdbHistory(tmp_path / "history"), pytest.raises(Locked):
         LmdbHistory(tmp_path / "history", shared=True)
+
+
+def test_several_that_start_at_once_wait_for_the_one_that_opens_the_store(tmp_path):
+    path = tmp_path / "history"
+    path.mkdir()
+    with (path / "writer.lock").open("w") as opening:
+        fcntl.flock(opening, fcntl.LOCK_EX)
+        threading.Timer(0.3, fcntl.flock, (opening, fcntl.LOCK_UN)).start()
+        with LmdbHistory(path, shared=True, map_bytes=SMALL_MAP) as history:
+            assert history.applied() == {}
 
 
 def test_the_marker_stays_as_long_as_something_is_not_on_the_disk(tmp_path):

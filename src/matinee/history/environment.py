@@ -10,6 +10,7 @@ import fcntl
 import os
 import shutil
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,6 +36,7 @@ MAP_BYTES = 4 << 30
 """Address space to begin with, doubled when full; the file itself grows as it is filled."""
 
 _MAX_READERS = 1_024
+_OPENING_SECONDS, _LOOK_SECONDS = 2.0, 0.02
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _SCARCE_BYTES = 64 << 10
 """A disk with less is full: LMDB tells a write that was cut short as an input/output error."""
@@ -296,7 +298,7 @@ def _lock(path: Path, *, shared: bool) -> tuple[int, bool]:
     """A descriptor that holds the lock, and whether no other process does. Who is first to share has it alone."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     alone = _locked(descriptor, fcntl.LOCK_EX)
-    if not alone and not (shared and _locked(descriptor, fcntl.LOCK_SH)):
+    if not alone and not (shared and _shared_in_time(descriptor)):
         holder = os.pread(descriptor, 20, 0).decode(errors="replace").strip()
         os.close(descriptor)
         raise Locked(
@@ -306,6 +308,16 @@ def _lock(path: Path, *, shared: bool) -> tuple[int, bool]:
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, b"%d" % os.getpid(), 0)
     return descriptor, alone
+
+
+def _shared_in_time(descriptor: int) -> bool:
+    """Share the lock; wait a little for one that is opening the store, which has it alone until that is done."""
+    tries = round(_OPENING_SECONDS / _LOOK_SECONDS)
+    for _ in range(tries):
+        if _locked(descriptor, fcntl.LOCK_SH):
+            return True
+        time.sleep(_LOOK_SECONDS)
+    return False
 
 
 def _locked(descriptor: int, kind: int) -> bool:
