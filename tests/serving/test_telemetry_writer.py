@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import msgspec
@@ -24,7 +25,8 @@ from matinee.serving.telemetry import (
     BATCH,
     HURRY_BATCH,
     HURRY_SECONDS,
-    STUCK_SECONDS,
+    STARVED_SECONDS,
+    STARVED_SHARE,
     TRIAL_BATCH,
     Counts,
     Telemetry,
@@ -107,44 +109,76 @@ def scheduling(pid: int) -> int:
 
 
 class Watched(WriterProcess):
-    """Notes how many records it was given at once, and whether in a hurry; slow for as long as it is told to be."""
+    """Notes how many records it was given at once, and whether in a hurry.
 
-    def __init__(self, path: Path, clock):
+    At idle priority it takes `takes` seconds, in `starved` of which no core is free.
+    """
+
+    def __init__(self, path: Path, clock: ManualClock, *, takes: float, starved: float):
         super().__init__(f"sqlite:///{path}")
-        self.clock, self.idle_takes = clock, 0.0
+        self.clock, self.takes, self.starved = clock, takes, starved
         self.asked: list[tuple[int, bool]] = []
 
     def append(self, values, *, hurry=False):
         super().append(values, hurry=hurry)
         self.asked.append((len(values), hurry))
-        if not hurry:
-            self.clock.sleep(self.idle_takes)
+        if hurry:
+            return 0.0
+        self.clock.sleep(self.takes)
+        return self.starved
 
 
-def test_writing_hurries_from_half_of_the_queue_on_until_it_has_caught_up(path: Path):
-    n = 3 * HURRY_BATCH
-    sink = Watched(path, ManualClock())
-    telemetry = Telemetry(sink, CLOCK, capacity=n, seconds=0.01, producer="test")
+@pytest.mark.parametrize("share", [STARVED_SHARE - 0.01, STARVED_SHARE + 0.01])
+def test_writing_hurries_where_the_queue_is_half_full_and_mostly_no_core_is_free(path: Path, share: float):
+    n, clock = 2 * HURRY_BATCH, ManualClock()
+    sink = Watched(path, clock, takes=0.01, starved=0.01 * share)
+    telemetry = Telemetry(sink, clock, capacity=n, seconds=0.01, producer="test")
     offer(telemetry, range(n))  # before it starts, so that all of them wait
     telemetry.start()
     eventually(lambda: telemetry.counts().waiting == 0)
-    telemetry.offer(served(n))
-    assert telemetry.stop(20) == Counts(n + 1, n + 1, 0, 0)
-    assert sink.asked[:2] == [(HURRY_BATCH, True), (HURRY_BATCH, True)]
-    assert {hurry for _, hurry in sink.asked[2:]} == {False}
-    assert written(path) == list(range(n + 1))
+    assert telemetry.stop(20) == Counts(n, n, 0, 0)
+    assert sink.asked[0] == (TRIAL_BATCH, False)
+    assert {hurry for _, hurry in sink.asked[1:]} == {share > STARVED_SHARE}
+    assert max(size for size, _ in sink.asked) == (HURRY_BATCH if share > STARVED_SHARE else BATCH)
+    assert written(path) == list(range(n))
+
+
+def test_a_log_that_was_locked_is_no_reason_to_hurry(path: Path):
+    n, clock = 2 * HURRY_BATCH, ManualClock()
+    telemetry = Telemetry(
+        Watched(path, clock, takes=10.0, starved=0.01), clock, capacity=n, seconds=0.01, producer="test"
+    )
+    offer(telemetry, range(n))
+    telemetry.start()
+    eventually(lambda: telemetry.counts().waiting == 0)
+    telemetry.stop(20)
+    assert not any(hurry for _, hurry in telemetry.sink.asked)
+
+
+def test_how_long_no_core_was_free_is_told_apart_from_waiting_for_the_log(path: Path):
+    held = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    sink = WriterProcess(f"sqlite:///{path}")
+    sink.append([b"it runs"])
+    held.execute("BEGIN IMMEDIATE")
+    threading.Timer(0.5, held.rollback).start()
+    begun = CLOCK.monotonic()
+    starved = sink.append([b"x"], hurry=True)
+    took = CLOCK.monotonic() - begun
+    sink.close()
+    held.close()
+    assert took > 0.5
+    assert 0 <= starved < took - 0.3
 
 
 def test_where_idle_priority_gets_no_time_a_small_batch_finds_out_and_the_rest_hurries(path: Path):
     clock = ManualClock()
-    sink = Watched(path, clock)
-    sink.idle_takes = 2 * STUCK_SECONDS
+    sink = Watched(path, clock, takes=2 * STARVED_SECONDS, starved=1.5 * STARVED_SECONDS)
     telemetry = Telemetry(sink, clock, capacity=10 * BATCH, seconds=0.01, producer="test")
     offer(telemetry, range(BATCH))
     telemetry.start()
     eventually(lambda: telemetry.counts().waiting == 0)
     assert sink.asked == [(TRIAL_BATCH, False), (BATCH - TRIAL_BATCH, True)]
-    sink.idle_takes = 0.0
+    sink.starved = 0.0
     clock.sleep(HURRY_SECONDS)
     offer(telemetry, range(BATCH, 2 * BATCH))
     eventually(lambda: telemetry.counts().waiting == 0)
@@ -184,9 +218,10 @@ def test_a_writer_that_is_killed_is_started_again_and_nothing_is_lost(path: Path
 def test_what_was_durable_before_its_acknowledgement_was_lost_is_written_again_under_the_same_id(path: Path):
     class DiesAfterAppending(WriterProcess):
         def append(self, values, **options):
-            super().append(values, **options)
+            starved = super().append(values, **options)
             if len(values) == 5:
                 raise StoreUnavailable("the acknowledgement was lost")
+            return starved
 
     telemetry = Telemetry(DiesAfterAppending(f"sqlite:///{path}"), CLOCK, capacity=9, seconds=0.01, producer="test")
     for number in range(5):
@@ -316,10 +351,11 @@ class Memory:
     def __init__(self) -> None:
         self.frames: list[list[bytes]] = []
 
-    def append(self, values: list[bytes], *, hurry: bool = False) -> None:
+    def append(self, values: list[bytes], *, hurry: bool = False) -> float:
         if not values:
             raise InvalidInput("empty", remedy="give one")
         self.frames.append(values)
+        return 0.0
 
     def abort(self) -> None: ...
 
@@ -330,6 +366,16 @@ def framed(document: bytes) -> bytes:
     return len(document).to_bytes(HEADER_BYTES, "little") + document
 
 
+def outcomes(answers: io.BytesIO) -> list[Outcome]:
+    """What was answered to each frame."""
+    found, rest = [], answers.getvalue()
+    while rest:
+        end = HEADER_BYTES + int.from_bytes(rest[:HEADER_BYTES], "little")
+        found.append(msgspec.msgpack.decode(rest[HEADER_BYTES:end], type=Outcome))
+        rest = rest[end:]
+    return found
+
+
 @given(st.lists(st.lists(st.binary(max_size=50), max_size=5), max_size=5), st.data())
 def test_each_whole_frame_is_answered_and_a_torn_one_is_not_written(frames: list[list[bytes]], data: st.DataObject):
     encoded = [framed(msgspec.msgpack.encode(frame)) for frame in frames]
@@ -338,21 +384,19 @@ def test_each_whole_frame_is_answered_and_a_torn_one_is_not_written(frames: list
     sink, answers = Memory(), io.BytesIO()
     write(io.BytesIO(b"".join(encoded) + torn), answers, sink)
     assert sink.frames == [frame for frame in frames if frame]
-    expected = [Outcome() if frame else Outcome("InvalidInput", "empty", "give one") for frame in frames]
-    assert answers.getvalue() == b"".join(framed(msgspec.msgpack.encode(outcome)) for outcome in expected)
+    expected = [("", "", "") if frame else ("InvalidInput", "empty", "give one") for frame in frames]
+    assert [(told.error, told.message, told.remedy) for told in outcomes(answers)] == expected
 
 
 def test_an_error_that_nobody_foresaw_does_not_end_the_writer():
     class Broken(Memory):
-        def append(self, values: list[bytes], *, hurry: bool = False) -> None:
+        def append(self, values: list[bytes], *, hurry: bool = False) -> float:
             raise ZeroDivisionError("who would have thought")
 
     answers = io.BytesIO()
     write(io.BytesIO(2 * framed(msgspec.msgpack.encode([b"x"]))), answers, Broken())
-    (size,) = answers.getvalue()[:1]
-    outcome = msgspec.msgpack.decode(answers.getvalue()[HEADER_BYTES : HEADER_BYTES + size], type=Outcome)
-    assert (outcome.error, "who would have thought" in outcome.message) == ("FatalError", True)
-    assert len(answers.getvalue()) == 2 * (HEADER_BYTES + size)
+    told = [(outcome.error, "who would have thought" in outcome.message) for outcome in outcomes(answers)]
+    assert told == 2 * [("FatalError", True)]
 
 
 def test_a_log_is_opened_when_needed_and_again_after_it_failed(path: Path):

@@ -26,10 +26,16 @@ Most of what a batch costs is the disk's: in a hurry, on a core that is busy, it
 """
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0
 """Seconds between tries while the log fails; doubled after each."""
-STUCK_SECONDS = 0.25
-"""A batch that takes longer says that nothing else leaves a writer of idle priority any time."""
+STARVED_SECONDS, STARVED_SHARE = 0.25, 0.75
+"""A batch for which no core was free for longer, or for so much of its time while the queue is half full, says that
+a writer of idle priority gets too little.
+
+A log that was locked says nothing of that: what waited for it is written at idle priority too, unfelt.
+"""
+QUICK_SECONDS = 0.02
+"""A batch that had to do without a core for less is followed by a larger one, else by a smaller one."""
 HURRY_SECONDS = 2.0
-"""For so long it is then not tried again: each try may take a second, in which the queue fills."""
+"""For so long idle priority is then not tried again: each try may take a second, in which the queue fills."""
 
 _log = get_logger(__name__)
 
@@ -145,36 +151,40 @@ class Telemetry:
             if self._pause:
                 self._stopping.wait(self._pause) if not self._stopping.is_set() else self._clock.sleep(0.05)
             begun, waiting = self._clock.monotonic(), len(self._queue)
-            caught_up = waiting <= (HURRY_BATCH if self._hurry else self._capacity / 2)
-            self._hurry = not caught_up or begun < self._hurry_until
+            self._hurry = begun < self._hurry_until or (self._hurry and waiting > HURRY_BATCH)
             size = HURRY_BATCH if self._hurry else self._idle_batch
             with self._lock:
                 batch = list(islice(self._queue, size))
-            self._settle(*self._write(batch))
+            written, dropped, starved = self._write(batch)
+            self._settle(written, dropped)
             if not self._hurry and not self._pause:
-                self._adapt(self._clock.monotonic(), begun)
+                self._adapt(starved, begun)
             if len(batch) < size and not self._stopping.is_set():
                 return  # a handful more are better written together, a little later
 
-    def _adapt(self, now: float, begun: float) -> None:
-        """Go on at idle priority with larger batches, or hurry for a while, by how long the last one took."""
-        if now - begun > STUCK_SECONDS:
+    def _adapt(self, starved: float, begun: float) -> None:
+        """Go on with larger batches at idle priority, or hurry, by how long the last one had no core."""
+        now = self._clock.monotonic()
+        crowded = len(self._queue) > self._capacity / 2
+        if starved > STARVED_SECONDS or (crowded and starved > STARVED_SHARE * (now - begun)):
             self._idle_batch = TRIAL_BATCH
             self._hurry_until = now + HURRY_SECONDS
-        else:
+        elif starved < QUICK_SECONDS:
             self._idle_batch = min(2 * self._idle_batch, BATCH)
+        else:
+            self._idle_batch = max(self._idle_batch // 2, TRIAL_BATCH)
 
-    def _write(self, batch: list[bytes]) -> tuple[int, int]:
-        """Append a batch; returns how many records were written and how many can never be."""
+    def _write(self, batch: list[bytes]) -> tuple[int, int, float]:
+        """Append a batch: how many records were written, how many can never be, and seconds without a core."""
         try:
-            self.sink.append(batch, hurry=self._hurry)
+            starved = self.sink.append(batch, hurry=self._hurry)
         except Exception as error:  # noqa: BLE001 - nothing that happens to the log may end this thread
             keep = isinstance(error, (RetryableError, GenerationChanged))
             self._pause = min(2 * self._pause or FIRST_PAUSE, LONGEST_PAUSE)
             _log.warning("telemetry_not_written", error=str(error), kept=keep, retry_seconds=self._pause)
-            return 0, 0 if keep else len(batch)
+            return 0, 0 if keep else len(batch), 0.0
         self._pause = 0.0
-        return len(batch), 0
+        return len(batch), 0, starved
 
     def _settle(self, written: int, dropped: int) -> None:
         with self._lock:

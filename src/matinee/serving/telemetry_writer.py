@@ -15,6 +15,7 @@ its remedy, all empty where the records are durable. It ends where its input doe
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -38,17 +39,22 @@ class Outcome(msgspec.Struct, array_like=True):
     """The name of a class of `core/errors.py`; empty where all of the records are durable."""
     message: str = ""
     remedy: str = ""
+    starved: float = 0.0
+    """Seconds in which writing could have gone on, and had no core."""
 
 
 class Sink(Protocol):
     """Where telemetry goes. Belongs to one thread, save for `abort`."""
 
-    def append(self, values: Sequence[bytes], *, hurry: bool = False) -> None:
+    def append(self, values: Sequence[bytes], *, hurry: bool = False) -> float:
         """Append records; on return they are durable. Raises as `EventLog.append`; it may be called again.
 
         Args:
             values: the records.
             hurry: whether so many wait that writing must no longer give way to everything else.
+
+        Returns:
+            Seconds in which writing could have gone on, and had no core. That it waited for the log is not in it.
         """
 
     def abort(self) -> None:
@@ -69,7 +75,7 @@ class ReopenedLog:
         self._open_log = open_log
         self._log: EventLog | None = None
 
-    def append(self, values: Sequence[bytes], *, hurry: bool = False) -> None:  # noqa: ARG002 - gives way to nobody
+    def append(self, values: Sequence[bytes], *, hurry: bool = False) -> float:  # noqa: ARG002 - gives way to nobody
         """See `Sink.append`."""
         try:
             if self._log is None:
@@ -79,6 +85,7 @@ class ReopenedLog:
             with suppress(Exception):  # it is given up in any case
                 self.close()
             raise
+        return 0.0
 
     def abort(self) -> None:
         """See `Sink.abort`. A call into the log cannot be given up from outside."""
@@ -122,14 +129,24 @@ def write(frames: BinaryIO, outcomes: BinaryIO, sink: Sink) -> None:
         outcomes.flush()
 
 
+def core_wait() -> float:
+    """Seconds in which this process could run and had no core; where the system does not say, all that go by."""
+    try:
+        with open("/proc/self/schedstat") as file:  # noqa: PTH123 - with every frame
+            return int(file.read().split()[1]) / 1e9  # https://docs.kernel.org/scheduler/sched-stats.html
+    except (OSError, IndexError, ValueError):
+        return time.monotonic()
+
+
 def _append(sink: Sink, values: list[bytes]) -> Outcome:
+    before = core_wait()
     try:
         sink.append(values)
     except MatineeError as error:
         return Outcome(type(error).__name__, str(error), error.remedy)
     except Exception as error:  # noqa: BLE001 - nothing that happens to the log may end this process
         return Outcome(FatalError.__name__, repr(error))
-    return Outcome()
+    return Outcome(starved=core_wait() - before)
 
 
 if __name__ == "__main__":

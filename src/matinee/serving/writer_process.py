@@ -44,7 +44,7 @@ class WriterProcess:
         writer = self._writers.get(self._hurries)
         return None if writer is None else writer.process.pid
 
-    def append(self, values: Sequence[bytes], *, hurry: bool = False) -> None:
+    def append(self, values: Sequence[bytes], *, hurry: bool = False) -> float:
         """See `Sink.append`.
 
         Raises:
@@ -62,6 +62,7 @@ class WriterProcess:
             ) from error
         if outcome.error:
             raise _error(outcome)
+        return outcome.starved
 
     def abort(self) -> None:
         """See `Sink.abort`: kills the writers."""
