@@ -167,17 +167,8 @@ def _ingest(context: Context, story: Story, progress: Bars) -> None:
 
 
 def _train(context: Context, story: Story, progress: Bars) -> None:
-    from matinee.cli.train import describe, release  # noqa: PLC0415
-    from matinee.training.run import Request, train  # noqa: PLC0415
+    from matinee.cli.train import describe, learn  # noqa: PLC0415
+    from matinee.training.run import Request  # noqa: PLC0415
 
-    report = train(
-        Request(models=CANDIDATES),
-        settings=context.settings,
-        home=context.home,
-        lake=context.lake,
-        clock=context.clock,
-        progress=progress,
-    )
-    report.raise_if_refused()
-    release(context, report)
+    report = learn(context, Request(models=CANDIDATES), progress)
     story.facts["training"] = describe(report, published=True)

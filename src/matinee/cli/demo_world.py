@@ -9,7 +9,7 @@ from matinee.cli.context import Context
 from matinee.cli.demo_live import serving
 from matinee.cli.ingest import take_in
 from matinee.cli.output import Bars, people
-from matinee.cli.train import release
+from matinee.cli.train import learn
 from matinee.core.clock import DAY
 from matinee.core.files import read_json, write_json
 from matinee.core.home import Home
@@ -78,20 +78,11 @@ def _compare(context: Context, options: "WorldOptions", progress: Bars) -> dict[
 
 def _learn(context: Context, progress: Bars) -> None:
     """Take the past in, and release what is learnt from it."""
-    from matinee.training.run import Request, train  # noqa: PLC0415
+    from matinee.training.run import Request  # noqa: PLC0415
 
     take_in(context, progress, until_idle=True)
     name, params = MODEL
-    report = train(
-        Request(models=(name,), params={name: params}),
-        settings=context.settings,
-        home=context.home,
-        lake=context.lake,
-        clock=context.clock,
-        progress=progress,
-    )
-    report.raise_if_refused()
-    release(context, report)
+    learn(context, Request(models=(name,), params={name: params}), progress)
 
 
 def show_world(told: dict[str, Any]) -> None:

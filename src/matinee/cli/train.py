@@ -155,6 +155,27 @@ def _parse(texts: list[str]) -> dict[str, Any]:
     return params
 
 
+def learn(context: Context, request: "Request", progress: Any) -> "RunReport":
+    """Train what is asked for, and release what the gate lets through.
+
+    Raises:
+        GateRefused: it let nothing through.
+    """
+    from matinee.training.run import train  # noqa: PLC0415 - a verb imports what it uses
+
+    report = train(
+        request,
+        settings=context.settings,
+        home=context.home,
+        lake=context.lake,
+        clock=context.clock,
+        progress=progress,
+    )
+    report.raise_if_refused()
+    release(context, report)
+    return report
+
+
 def release(context: Context, report: "RunReport") -> None:
     """Release a run's bundle to everybody and note it in the audit.
 
