@@ -30,7 +30,7 @@ STARVED_SECONDS, STARVED_SHARE = 0.25, 0.75
 """A batch for which no core was free for longer, or for so much of its time while the queue is half full, says that
 a writer of idle priority gets too little.
 
-A log that was locked says nothing of that: what waited for it is written at idle priority too, unfelt.
+A log that was locked says nothing of that: what waited for it is written at idle priority too.
 """
 QUICK_SECONDS = 0.02
 """A batch that had to do without a core for less is followed by a larger one, else by a smaller one."""
