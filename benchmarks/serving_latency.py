@@ -16,6 +16,8 @@ from serving_load import Latencies, open_loop, to_last_core
 from serving_report import divided, spread, told
 from serving_servers import Target
 
+Slice = tuple[Latencies, dict[str, int]]
+"""What a loop measured, and what became of its records."""
 LATENCY_SECONDS, STALL_SECONDS = 12.0, 10.0
 SLICES = 4
 """Pieces in which telemetry on and off take turns within a round, so that the same moments are measured."""
@@ -59,7 +61,7 @@ def settled(target: Target) -> dict[str, int]:
 
 def measured_loop(
     target: Target, home: Home, paths: Sequence[str], rate: float, seconds: float, *, stall: bool = False
-) -> tuple[Latencies, dict[str, int]]:
+) -> Slice:
     """An open loop, with the log stalled in it or not, and what became of its records: exactly, or it fails."""
     before, rows = counted(target), records(home)
     holder = None
@@ -78,22 +80,37 @@ def measured_loop(
 
 def one_round(
     servers: dict[str, list[Target]], home: Home, asked: Sequence[str], rate: float
-) -> dict[str, list[dict[str, float]]]:
-    """Milliseconds and counts of each slice with telemetry on and off, in turns, and of the stalled log."""
+) -> dict[str, list[Slice]]:
+    """The slices with telemetry on and off, in turns, and the one of the stalled log."""
     on, off = servers["matinee"][0], servers["quiet"][0]
-    found: dict[str, list[dict[str, float]]] = {"on": [], "off": []}
+    found: dict[str, list[Slice]] = {"on": [], "off": []}
     for number in range(SLICES):
         for name, target in (("on", on), ("off", off))[:: 1 if number % 2 else -1]:
-            found[name].append(described(*measured_loop(target, home, asked, rate, LATENCY_SECONDS / SLICES)))
-    return found | {"stalled": [described(*measured_loop(on, home, asked, rate, LATENCY_SECONDS, stall=True))]}
+            found[name].append(measured_loop(target, home, asked, rate, LATENCY_SECONDS / SLICES))
+    return found | {"stalled": [measured_loop(on, home, asked, rate, LATENCY_SECONDS, stall=True)]}
+
+
+def milliseconds(latencies: Sequence[float], share: float) -> float:
+    """That percentile of latencies in seconds."""
+    return float(np.percentile(latencies, share)) * 1e3
+
+
+def stalled_over_off(found: dict[str, list[Slice]]) -> float:
+    """The p99 of the stalled slice over that of the round's slices without telemetry, taken together.
+
+    Together they are as long as the stalled one. The median of their own percentiles would leave out the second in
+    which the machine did something else, which the long slice can't.
+    """
+    off = [latency for each, _ in found["off"] for latency in each.latencies]
+    return milliseconds(found["stalled"][0][0].latencies, 99.0) / milliseconds(off, 99.0)
 
 
 def described(found: Latencies, counts: dict[str, int]) -> dict[str, float]:
     """Milliseconds by percentile, and what became of the records."""
-    shares = {"p50": 50.0, "p99": 99.0, "p99.9": 99.9}
-    of = {name: float(np.percentile(found.latencies, share)) * 1e3 for name, share in shares.items()}
-    lag = float(np.percentile(found.lags, 99)) * 1e3
-    return of | {"lag_p99": lag, "asked": len(found.lags), "failed": found.failed} | counts
+    of = {f"p{share:g}": milliseconds(found.latencies, share) for share in (50.0, 99.0, 99.9)}
+    return (
+        of | {"lag_p99": milliseconds(found.lags, 99.0), "asked": len(found.lags), "failed": found.failed} | counts
+    )
 
 
 def measure_latency(
@@ -101,22 +118,22 @@ def measure_latency(
 ) -> dict[str, Any]:
     """Milliseconds at a fixed rate with telemetry on, off, and stalled, and the ratios of the p99.
 
-    The ratio of on and off is taken within each pair of slices; that of stalled and off against the median of the
-    round's slices.
+    The ratio of on and off is taken within each pair of slices, that of stalled and off within each round.
     """
     to_last_core()
     found: dict[str, list[dict[str, float]]] = {"on": [], "off": [], "stalled": []}
     stalled_ratios = []
     for number in range(rounds + 1):
         told(f"latency at {rate}/s, round {number} of {rounds}")
-        for name, slices in (of := one_round(servers, home, asked, rate)).items():
+        of = one_round(servers, home, asked, rate)
+        for name, measured in of.items():
+            slices = [described(*each) for each in measured]
             if any(each["offered"] != (0 if name == "off" else each["asked"]) for each in slices):
                 raise SystemExit(f"telemetry {name}: not every answer was offered: {slices}")
             if number:  # the first round warms up
                 found[name] += slices
         if number:
-            off = statistics.median(each["p99"] for each in of["off"])
-            stalled_ratios.append(of["stalled"][0]["p99"] / off)
+            stalled_ratios.append(stalled_over_off(of))
     values = {
         name: {label: [each[label] for each in slices] for label in ("p50", "p99", "p99.9", "lag_p99")}
         for name, slices in found.items()

@@ -111,12 +111,13 @@ def scheduling(pid: int) -> int:
 class Watched(WriterProcess):
     """Notes how many records it was given at once, and whether in a hurry.
 
-    At idle priority it takes `takes` seconds, in `starved` of which no core is free.
+    At idle priority it takes `takes` seconds, in `starved` of which no core is free and `comes` is called.
     """
 
     def __init__(self, path: Path, clock: ManualClock, *, takes: float, starved: float):
         super().__init__(f"sqlite:///{path}")
         self.clock, self.takes, self.starved = clock, takes, starved
+        self.comes = lambda: None
         self.asked: list[tuple[int, bool]] = []
 
     def append(self, values, *, hurry=False):
@@ -124,23 +125,35 @@ class Watched(WriterProcess):
         self.asked.append((len(values), hurry))
         if hurry:
             return 0.0
+        self.comes()
         self.clock.sleep(self.takes)
         return self.starved
 
 
-@pytest.mark.parametrize("share", [STARVED_SHARE - 0.01, STARVED_SHARE + 0.01])
-def test_writing_hurries_where_the_queue_is_half_full_and_mostly_no_core_is_free(path: Path, share: float):
-    n, clock = 2 * HURRY_BATCH, ManualClock()
+@pytest.mark.parametrize(
+    ("n", "share", "n_comes", "hurries"),
+    [
+        (2 * HURRY_BATCH, STARVED_SHARE + 0.01, TRIAL_BATCH, True),
+        (2 * HURRY_BATCH, STARVED_SHARE - 0.01, TRIAL_BATCH, False),  # the log is what takes its time
+        (2 * HURRY_BATCH, STARVED_SHARE + 0.01, TRIAL_BATCH - 1, False),  # it keeps up, though barely
+        (HURRY_BATCH - 1, STARVED_SHARE + 0.01, TRIAL_BATCH, False),  # there is room yet
+    ],
+)
+def test_writing_hurries_where_a_half_full_queue_grows_no_shorter_and_mostly_no_core_is_free(
+    path: Path, n: int, share: float, n_comes: int, hurries: bool
+):
+    clock = ManualClock()
     sink = Watched(path, clock, takes=0.01, starved=0.01 * share)
-    telemetry = Telemetry(sink, clock, capacity=n, seconds=0.01, producer="test")
+    telemetry = Telemetry(sink, clock, capacity=3 * HURRY_BATCH, seconds=0.01, producer="test")
+    sink.comes = lambda: offer(telemetry, range(n, n + n_comes) if len(sink.asked) == 1 else range(0))
     offer(telemetry, range(n))  # before it starts, so that all of them wait
     telemetry.start()
     eventually(lambda: telemetry.counts().waiting == 0)
-    assert telemetry.stop(20) == Counts(n, n, 0, 0)
+    assert telemetry.stop(20) == Counts(n + n_comes, n + n_comes, 0, 0)
     assert sink.asked[0] == (TRIAL_BATCH, False)
-    assert {hurry for _, hurry in sink.asked[1:]} == {share > STARVED_SHARE}
-    assert max(size for size, _ in sink.asked) == (HURRY_BATCH if share > STARVED_SHARE else BATCH)
-    assert written(path) == list(range(n))
+    assert {hurry for _, hurry in sink.asked[1:]} == {hurries}
+    assert max(size for size, _ in sink.asked) == (HURRY_BATCH if hurries else BATCH)
+    assert written(path) == list(range(n + n_comes))
 
 
 def test_a_log_that_was_locked_is_no_reason_to_hurry(path: Path):

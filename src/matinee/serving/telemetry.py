@@ -26,11 +26,12 @@ Most of what a batch costs is the disk's: in a hurry, on a core that is busy, it
 """
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0
 """Seconds between tries while the log fails; doubled after each."""
-STARVED_SECONDS, STARVED_SHARE = 0.25, 0.75
-"""A batch for which no core was free for longer, or for so much of its time while the queue is half full, says that
-a writer of idle priority gets too little.
+STARVED_SECONDS, STARVED_SHARE = 0.25, 0.5
+"""A batch for which no core was free for longer, or for so much of its time while a queue that is half full grew no
+shorter, says that a writer of idle priority gets too little.
 
-A log that was locked says nothing of that: what waited for it is written at idle priority too.
+A log that was locked says nothing of that: what waited for it is written at idle priority too, for as long as that
+is faster than what comes.
 """
 QUICK_SECONDS = 0.02
 """A batch that had to do without a core for less is followed by a larger one, else by a smaller one."""
@@ -158,15 +159,21 @@ class Telemetry:
             written, dropped, starved = self._write(batch)
             self._settle(written, dropped)
             if not self._hurry and not self._pause:
-                self._adapt(starved, begun)
+                self._adapt(starved, begun, waiting)
             if len(batch) < size and not self._stopping.is_set():
                 return  # a handful more are better written together, a little later
 
-    def _adapt(self, starved: float, begun: float) -> None:
-        """Go on with larger batches at idle priority, or hurry, by how long the last one had no core."""
+    def _adapt(self, starved: float, begun: float, waiting: int) -> None:
+        """Go on with larger batches at idle priority, or hurry, by how long the last one had no core.
+
+        Args:
+            starved: seconds without a core.
+            begun: when that batch was taken.
+            waiting: how many records waited then, its own among them.
+        """
         now = self._clock.monotonic()
-        crowded = len(self._queue) > self._capacity / 2
-        if starved > STARVED_SECONDS or (crowded and starved > STARVED_SHARE * (now - begun)):
+        falls_behind = len(self._queue) >= max(waiting, self._capacity // 2)
+        if starved > STARVED_SECONDS or (falls_behind and starved > STARVED_SHARE * (now - begun)):
             self._idle_batch = TRIAL_BATCH
             self._hurry_until = now + HURRY_SECONDS
         elif starved < QUICK_SECONDS:
