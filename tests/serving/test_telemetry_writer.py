@@ -2,6 +2,8 @@
 
 import contextlib
 import io
+import itertools
+import math
 import os
 import signal
 import sqlite3
@@ -24,10 +26,10 @@ from matinee.serving import writer_process
 from matinee.serving.telemetry import (
     BATCH,
     HURRY_BATCH,
-    HURRY_SECONDS,
+    LEAST_BATCH,
+    QUICK_SECONDS,
     STARVED_SECONDS,
     STARVED_SHARE,
-    TRIAL_BATCH,
     Counts,
     Telemetry,
 )
@@ -111,13 +113,15 @@ def scheduling(pid: int) -> int:
 class Watched(WriterProcess):
     """Notes how many records it was given at once, and whether in a hurry.
 
-    At idle priority it takes `takes` seconds, in `starved` of which no core is free and `comes` is called.
+    At idle priority it takes `takes` seconds, in `starved` of which no core is free and `comes` is called. Asked
+    whether idle priority gets a core, it says after `idle_for` seconds.
     """
 
     def __init__(self, path: Path, clock: ManualClock, *, takes: float, starved: float):
         super().__init__(f"sqlite:///{path}")
         self.clock, self.takes, self.starved = clock, takes, starved
         self.comes = lambda: None
+        self.idle_for = 0.0
         self.asked: list[tuple[int, bool]] = []
 
     def append(self, values, *, hurry=False):
@@ -129,14 +133,17 @@ class Watched(WriterProcess):
         self.clock.sleep(self.takes)
         return self.starved
 
+    def idle_wait(self, timeout):
+        return self.idle_for
+
 
 @pytest.mark.parametrize(
     ("n", "share", "n_comes", "hurries"),
     [
-        (2 * HURRY_BATCH, STARVED_SHARE + 0.01, TRIAL_BATCH, True),
-        (2 * HURRY_BATCH, STARVED_SHARE - 0.01, TRIAL_BATCH, False),  # the log is what takes its time
-        (2 * HURRY_BATCH, STARVED_SHARE + 0.01, TRIAL_BATCH - 1, False),  # it keeps up, though barely
-        (HURRY_BATCH - 1, STARVED_SHARE + 0.01, TRIAL_BATCH, False),  # there is room yet
+        (2 * HURRY_BATCH, STARVED_SHARE + 0.01, LEAST_BATCH, True),
+        (2 * HURRY_BATCH, STARVED_SHARE - 0.01, LEAST_BATCH, False),  # the log is what takes its time
+        (2 * HURRY_BATCH, STARVED_SHARE + 0.01, LEAST_BATCH - 1, False),  # it keeps up, though barely
+        (HURRY_BATCH - 1, STARVED_SHARE + 0.01, LEAST_BATCH, False),  # there is room yet
     ],
 )
 def test_writing_hurries_where_a_half_full_queue_grows_no_shorter_and_mostly_no_core_is_free(
@@ -144,13 +151,14 @@ def test_writing_hurries_where_a_half_full_queue_grows_no_shorter_and_mostly_no_
 ):
     clock = ManualClock()
     sink = Watched(path, clock, takes=0.01, starved=0.01 * share)
+    sink.idle_for = 2 * QUICK_SECONDS
     telemetry = Telemetry(sink, clock, capacity=3 * HURRY_BATCH, seconds=0.01, producer="test")
     sink.comes = lambda: offer(telemetry, range(n, n + n_comes) if len(sink.asked) == 1 else range(0))
     offer(telemetry, range(n))  # before it starts, so that all of them wait
     telemetry.start()
     eventually(lambda: telemetry.counts().waiting == 0)
     assert telemetry.stop(20) == Counts(n + n_comes, n + n_comes, 0, 0)
-    assert sink.asked[0] == (TRIAL_BATCH, False)
+    assert sink.asked[0] == (LEAST_BATCH, False)
     assert {hurry for _, hurry in sink.asked[1:]} == {hurries}
     assert max(size for size, _ in sink.asked) == (HURRY_BATCH if hurries else BATCH)
     assert written(path) == list(range(n + n_comes))
@@ -183,23 +191,69 @@ def test_how_long_no_core_was_free_is_told_apart_from_waiting_for_the_log(path: 
     assert 0 <= starved < took - 0.3
 
 
-def test_where_idle_priority_gets_no_time_a_small_batch_finds_out_and_the_rest_hurries(path: Path):
+def test_a_batch_that_was_starved_makes_the_rest_hurry_until_idle_priority_gets_a_core(path: Path):
     clock = ManualClock()
     sink = Watched(path, clock, takes=2 * STARVED_SECONDS, starved=1.5 * STARVED_SECONDS)
     telemetry = Telemetry(sink, clock, capacity=10 * BATCH, seconds=0.01, producer="test")
     offer(telemetry, range(BATCH))
+    sink.comes = lambda: setattr(sink, "idle_for", QUICK_SECONDS + 0.001)
     telemetry.start()
     eventually(lambda: telemetry.counts().waiting == 0)
-    assert sink.asked == [(TRIAL_BATCH, False), (BATCH - TRIAL_BATCH, True)]
-    sink.starved = 0.0
-    clock.sleep(HURRY_SECONDS)
+    assert sink.asked == [(LEAST_BATCH, False), (BATCH - LEAST_BATCH, True)]
     offer(telemetry, range(BATCH, 2 * BATCH))
     eventually(lambda: telemetry.counts().waiting == 0)
+    assert {hurry for _, hurry in sink.asked[2:]} == {True}
+    n_before, sink.starved, sink.idle_for = len(sink.asked), 0.0, QUICK_SECONDS
+    offer(telemetry, range(2 * BATCH, 3 * BATCH))
+    eventually(lambda: telemetry.counts().waiting == 0)
     telemetry.stop(20)
-    again = sink.asked[2:]
+    again = sink.asked[n_before:]
     assert {hurry for _, hurry in again} == {False}
-    assert [min(size, 2 * TRIAL_BATCH) for size, _ in again[:2]] == [TRIAL_BATCH, 2 * TRIAL_BATCH]
-    assert written(path) == list(range(2 * BATCH))
+    assert [min(size, 2 * LEAST_BATCH) for size, _ in again[:2]] == [LEAST_BATCH, 2 * LEAST_BATCH]
+    assert written(path) == list(range(3 * BATCH))
+
+
+def test_a_writer_that_gets_no_core_is_given_nothing_and_another_one_writes(path: Path):
+    telemetry = started(path)
+    offer(telemetry, range(10))
+    eventually(lambda: telemetry.counts().written == 10)
+    idle = running(telemetry)
+    os.kill(idle, signal.SIGSTOP)  # as one that gets no core: it neither answers nor holds the log's lock
+    offer(telemetry, range(10, 30))
+    eventually(lambda: telemetry.counts().written == 30)
+    assert telemetry.sink.pid != idle
+    os.kill(idle, signal.SIGCONT)
+    numbers = itertools.count(30)
+
+    def idle_again() -> bool:
+        offer(telemetry, range(number := next(numbers), number + 1))
+        return telemetry.sink.pid == idle
+
+    eventually(idle_again)
+    n = next(numbers)
+    assert telemetry.stop(20) == Counts(n, n, 0, 0)
+    assert written(path) == list(range(n))
+
+
+def test_asking_for_a_core_waits_no_longer_than_it_is_told_and_an_answer_may_come_later(path: Path):
+    sink = WriterProcess(f"sqlite:///{path}")
+    assert sink.idle_wait(10) == 0  # there is none yet
+    sink.append([b"it runs"])
+    assert sink.pid is not None
+    os.kill(sink.pid, signal.SIGSTOP)
+    assert sink.idle_wait(0.01) == math.inf
+    assert sink.idle_wait(0) == math.inf
+    os.kill(sink.pid, signal.SIGCONT)
+    eventually(lambda: sink.idle_wait(0) < math.inf)
+    sink.append([b"the second"])  # whatever was asked before
+    first = sink.pid
+    os.kill(first, signal.SIGKILL)
+    eventually(lambda: is_gone(first))
+    assert sink.idle_wait(10) == 0
+    sink.append([b"the third"])
+    sink.close()
+    with SqliteLog(path, CLOCK) as log:
+        assert log.ends() == {0: 4}  # the next position
 
 
 def test_a_writer_that_is_to_hurry_is_a_process_like_any_other_and_both_stay(path: Path):
@@ -262,29 +316,48 @@ def test_a_writer_that_is_told_to_end_goes_on_until_its_server_does(path: Path, 
 
 
 def test_a_writer_that_hangs_is_given_up_at_the_end_and_the_counts_stay_exact(path: Path):
-    telemetry = started(path)
-    offer(telemetry, range(1))
-    eventually(lambda: telemetry.counts().written == 1)
-    pid = running(telemetry)
-    os.kill(pid, signal.SIGSTOP)
-    for number in range(1, 30):
-        telemetry.offer(served(number))
-    assert telemetry.stop(0.2) == Counts(offered=30, written=1, dropped=29, waiting=0)
+    with stalled(path):
+        telemetry = started(path)
+        offer(telemetry, range(30))
+        pid = running(telemetry)
+        os.kill(pid, signal.SIGSTOP)
+        assert telemetry.stop(0.2) == Counts(offered=30, written=0, dropped=30, waiting=0)
     assert is_gone(pid)
 
 
-def test_a_writer_that_does_not_answer_is_replaced(path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_writer_that_does_not_say_what_became_of_its_records_is_replaced(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr("matinee.serving.writer_process.REPLY_SECONDS", 0.2)
+    with stalled(path):
+        telemetry = started(path)
+        offer(telemetry, range(20))
+        first = running(telemetry)
+        os.kill(first, signal.SIGSTOP)
+        eventually(lambda: is_gone(first))
+    eventually(lambda: telemetry.counts().written == 20)
+    assert telemetry.stop(20) == Counts(20, 20, 0, 0)
+    assert written(path) == list(range(20))
+
+
+def test_a_writer_of_idle_priority_that_hangs_is_replaced_while_another_one_writes(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+):
     telemetry = started(path)
     offer(telemetry, range(1))
     eventually(lambda: telemetry.counts().written == 1)
-    first = running(telemetry)
+    first, numbers = running(telemetry), itertools.count(1)
+    monkeypatch.setattr("matinee.serving.writer_process.REPLY_SECONDS", 0.5)
     os.kill(first, signal.SIGSTOP)
-    telemetry.offer(served(1))
-    eventually(lambda: telemetry.counts().written == 2)
-    assert running(telemetry) != first
-    assert is_gone(first)
-    assert telemetry.stop(20) == Counts(2, 2, 0, 0)
+
+    def replaced() -> bool:
+        offer(telemetry, range(number := next(numbers), number + 1))
+        return is_gone(first)
+
+    eventually(replaced)
+    n = next(numbers)
+    assert telemetry.stop(20) == Counts(n, n, 0, 0)
+    assert written(path) == list(range(n))
 
 
 def test_a_writer_does_not_outlive_a_server_that_is_killed(path: Path):
@@ -359,13 +432,13 @@ def test_a_writer_that_cannot_start_is_a_store_that_is_away(path: Path, monkeypa
 
 
 class Memory:
-    """A sink that keeps what it is given, and refuses empty frames."""
+    """A sink that keeps what it is given, and refuses empty records."""
 
     def __init__(self) -> None:
         self.frames: list[list[bytes]] = []
 
     def append(self, values: list[bytes], *, hurry: bool = False) -> float:
-        if not values:
+        if not all(values):
             raise InvalidInput("empty", remedy="give one")
         self.frames.append(values)
         return 0.0
@@ -396,8 +469,8 @@ def test_each_whole_frame_is_answered_and_a_torn_one_is_not_written(frames: list
     torn = last[: data.draw(st.integers(0, len(last) - 1))]
     sink, answers = Memory(), io.BytesIO()
     write(io.BytesIO(b"".join(encoded) + torn), answers, sink)
-    assert sink.frames == [frame for frame in frames if frame]
-    expected = [("", "", "") if frame else ("InvalidInput", "empty", "give one") for frame in frames]
+    assert sink.frames == [frame for frame in frames if frame and all(frame)]
+    expected = [("", "", "") if all(frame) else ("InvalidInput", "empty", "give one") for frame in frames]
     assert [(told.error, told.message, told.remedy) for told in outcomes(answers)] == expected
 
 

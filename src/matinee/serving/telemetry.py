@@ -19,8 +19,8 @@ from matinee.events.envelope import wrap_event
 from matinee.events.types import Served
 from matinee.serving.telemetry_writer import Sink
 
-BATCH, HURRY_BATCH, TRIAL_BATCH = 512, 2_048, 32
-"""Records appended at once: at idle priority, in a hurry, and to see whether idle priority gets any time.
+BATCH, HURRY_BATCH, LEAST_BATCH = 512, 2_048, 32
+"""Records appended at once: at idle priority, in a hurry, and at idle priority where it gets little time.
 
 Most of what a batch costs is the disk's: in a hurry, on a core that is busy, it pays to wait for more.
 """
@@ -34,9 +34,10 @@ A log that was locked says nothing of that: what waited for it is written at idl
 is faster than what comes.
 """
 QUICK_SECONDS = 0.02
-"""A batch that had to do without a core for less is followed by a larger one, else by a smaller one."""
-HURRY_SECONDS = 2.0
-"""For so long idle priority is then not tried again: each try may take a second, in which the queue fills."""
+"""A batch that had to do without a core for less is followed by a larger one, else by a smaller one.
+
+A writer of idle priority that answers an empty batch so quickly may have the next one.
+"""
 
 _log = get_logger(__name__)
 
@@ -81,8 +82,7 @@ class Telemetry:
         self._written = self._dropped = self._offered = 0
         self._pause = 0.0
         self._hurry = False
-        self._idle_batch = TRIAL_BATCH
-        self._hurry_until = float("-inf")
+        self._idle_batch = LEAST_BATCH
         self._thread = threading.Thread(target=self._run, name="telemetry", daemon=True)
 
     def start(self) -> None:
@@ -152,7 +152,7 @@ class Telemetry:
             if self._pause:
                 self._stopping.wait(self._pause) if not self._stopping.is_set() else self._clock.sleep(0.05)
             begun, waiting = self._clock.monotonic(), len(self._queue)
-            self._hurry = begun < self._hurry_until or (self._hurry and waiting > HURRY_BATCH)
+            self._hurry = self._must_hurry(waiting)
             size = HURRY_BATCH if self._hurry else self._idle_batch
             with self._lock:
                 batch = list(islice(self._queue, size))
@@ -174,12 +174,17 @@ class Telemetry:
         now = self._clock.monotonic()
         falls_behind = len(self._queue) >= max(waiting, self._capacity // 2)
         if starved > STARVED_SECONDS or (falls_behind and starved > STARVED_SHARE * (now - begun)):
-            self._idle_batch = TRIAL_BATCH
-            self._hurry_until = now + HURRY_SECONDS
+            self._idle_batch, self._hurry = LEAST_BATCH, True
         elif starved < QUICK_SECONDS:
             self._idle_batch = min(2 * self._idle_batch, BATCH)
         else:
-            self._idle_batch = max(self._idle_batch // 2, TRIAL_BATCH)
+            self._idle_batch = max(self._idle_batch // 2, LEAST_BATCH)
+
+    def _must_hurry(self, waiting: int) -> bool:
+        """Whether idle priority gets no core now. It is asked without records, which it would hold back."""
+        if self._hurry:
+            return waiting > HURRY_BATCH or self.sink.idle_wait(0.0) > QUICK_SECONDS
+        return self.sink.idle_wait(STARVED_SECONDS) > STARVED_SECONDS
 
     def _write(self, batch: list[bytes]) -> tuple[int, int, float]:
         """Append a batch: how many records were written, how many can never be, and seconds without a core."""

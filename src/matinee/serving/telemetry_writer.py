@@ -40,7 +40,7 @@ class Outcome(msgspec.Struct, array_like=True):
     message: str = ""
     remedy: str = ""
     starved: float = 0.0
-    """Seconds in which writing could have gone on, and had no core."""
+    """Seconds since the last outcome in which the process could have gone on, and had no core."""
 
 
 class Sink(Protocol):
@@ -55,6 +55,16 @@ class Sink(Protocol):
 
         Returns:
             Seconds in which writing could have gone on, and had no core. That it waited for the log is not in it.
+        """
+
+    def idle_wait(self, timeout: float) -> float:
+        """Ask whether a writer of idle priority gets a core, by having it do nothing.
+
+        Args:
+            timeout: seconds to wait for its answer. One that comes later is had by asking again.
+
+        Returns:
+            Seconds that it went without a core; infinite while it has not answered.
         """
 
     def abort(self) -> None:
@@ -85,6 +95,10 @@ class ReopenedLog:
             with suppress(Exception):  # it is given up in any case
                 self.close()
             raise
+        return 0.0
+
+    def idle_wait(self, timeout: float) -> float:  # noqa: ARG002 - there is no idle writer to wait for
+        """See `Sink.idle_wait`."""
         return 0.0
 
     def abort(self) -> None:
@@ -119,13 +133,16 @@ def step_back() -> None:
 
 def write(frames: BinaryIO, outcomes: BinaryIO, sink: Sink) -> None:
     """Append the records of each frame and answer it, until the frames end. No error of the log ends it."""
+    before = core_wait()
     while len(header := frames.read(HEADER_BYTES)) == HEADER_BYTES:
         size = int.from_bytes(header, "little")
         frame = frames.read(size)
         if len(frame) < size:
             return  # the server is gone
-        outcome = msgspec.msgpack.encode(_append(sink, msgspec.msgpack.decode(frame, type=list[bytes])))
-        outcomes.write(len(outcome).to_bytes(HEADER_BYTES, "little") + outcome)
+        outcome = _append(sink, msgspec.msgpack.decode(frame, type=list[bytes]))
+        before, outcome.starved = (now := core_wait()), now - before
+        answer = msgspec.msgpack.encode(outcome)
+        outcomes.write(len(answer).to_bytes(HEADER_BYTES, "little") + answer)
         outcomes.flush()
 
 
@@ -139,14 +156,14 @@ def core_wait() -> float:
 
 
 def _append(sink: Sink, values: list[bytes]) -> Outcome:
-    before = core_wait()
     try:
-        sink.append(values)
+        if values:
+            sink.append(values)
     except MatineeError as error:
         return Outcome(type(error).__name__, str(error), error.remedy)
     except Exception as error:  # noqa: BLE001 - nothing that happens to the log may end this process
         return Outcome(FatalError.__name__, repr(error))
-    return Outcome(starved=core_wait() - before)
+    return Outcome()
 
 
 if __name__ == "__main__":

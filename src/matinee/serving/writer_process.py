@@ -1,8 +1,11 @@
 """A server's side of the process that writes its telemetry: started when needed, and again when it died."""
 
+import math
+import select
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 
 import msgspec
@@ -53,7 +56,10 @@ class WriterProcess:
         self._hurries = hurry
         try:
             writer = self._writers.get(hurry) or self._start(hurry)
-            outcome = writer.asked(msgspec.msgpack.encode(values))
+            if writer.is_asked:
+                writer.outcome()  # of nothing: see `idle_wait`
+            writer.ask(values)
+            outcome = writer.outcome()
         except (OSError, EOFError, msgspec.MsgspecError) as error:
             self._end(hurry, 0)
             raise StoreUnavailable(
@@ -63,6 +69,24 @@ class WriterProcess:
         if outcome.error:
             raise _error(outcome)
         return outcome.starved
+
+    def idle_wait(self, timeout: float) -> float:
+        """See `Sink.idle_wait`."""
+        writer = self._writers.get(False)
+        if writer is None:
+            return 0.0  # it is started when it is to write
+        try:
+            if not writer.is_asked:
+                writer.ask([])
+            if writer.has_answered(timeout):
+                return writer.outcome().starved
+            if time.monotonic() < writer.asked_at + REPLY_SECONDS:
+                return math.inf
+            _log.warning("telemetry_writer_hangs", pid=writer.process.pid, seconds=REPLY_SECONDS)
+        except (OSError, EOFError, msgspec.MsgspecError):
+            _log.warning("telemetry_writer_ended", pid=writer.process.pid)
+        self._end(False, 0)
+        return 0.0
 
     def abort(self) -> None:
         """See `Sink.abort`: kills the writers."""
@@ -90,6 +114,9 @@ class _Writer:
 
     def __init__(self, url: str, hurry: bool) -> None:
         command = [sys.executable, "-uP", "-m", "matinee.serving.telemetry_writer", url]
+        self.is_asked = False
+        """Whether a frame was sent, and what became of it is not known."""
+        self.asked_at = 0.0
         self._socket, theirs = socket.socketpair()
         try:
             with theirs:
@@ -104,12 +131,25 @@ class _Writer:
             raise
         self._socket.settimeout(REPLY_SECONDS)
 
-    def asked(self, frame: bytes) -> Outcome:
-        """What became of a frame; raises where the process does not say."""
+    def ask(self, values: Sequence[bytes]) -> None:
+        """Send a frame of records. What became of the one before must be known."""
+        frame = msgspec.msgpack.encode(values)
+        self.is_asked, self.asked_at = True, time.monotonic()
         self._socket.sendall(len(frame).to_bytes(HEADER_BYTES, "little"))
         self._socket.sendall(frame)
+
+    def has_answered(self, timeout: float) -> bool:
+        """Whether `outcome` would not wait, after so many seconds at most."""
+        poll = select.poll()  # unlike `select`, it takes descriptors beyond 1,024: there may be many connections
+        poll.register(self._socket, select.POLLIN)
+        return bool(poll.poll(timeout * 1e3))
+
+    def outcome(self) -> Outcome:
+        """What became of the frame that was sent; raises where the process does not say."""
         size = int.from_bytes(_receive(self._socket, HEADER_BYTES), "little")
-        return msgspec.msgpack.decode(_receive(self._socket, size), type=Outcome)
+        outcome = msgspec.msgpack.decode(_receive(self._socket, size), type=Outcome)
+        self.is_asked = False
+        return outcome
 
     def end(self, seconds: float) -> None:
         """Close the input, which ends the process; kill it where it has not ended after so many seconds."""
