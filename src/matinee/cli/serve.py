@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from matinee.cli.context import HomeOption, open_context
-from matinee.cli.output import aside
+from matinee.cli.output import people
 
 
 def run(
@@ -24,5 +24,5 @@ def run(
     given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     settings = context.settings.model_copy(update={"serving": context.settings.serving.model_copy(update=given)})
     where = settings.serving
-    aside.print(f"Serving http://{where.host}:{where.port}/recommend/<user>; Ctrl-C ends it.", markup=False)
+    people.print(f"Serving http://{where.host}:{where.port}/recommend/<user>; Ctrl-C ends it.", markup=False)
     serve(settings, context.home)
