@@ -110,6 +110,9 @@ class Manifest(Provenance, frozen=True, kw_only=True):
     """How `users.lmdb` stores item indices, as NumPy writes it: `<u2` or `<i4`."""
     files: dict[str, FileRecord]
     """Every file but the manifest, by name."""
+    predecessors: tuple[str, ...] = ()
+    """Versions that this bundle took the place of, oldest first, because a user in them was erased: it is a copy
+    without that user, and the run that made the first of them cannot be repeated any more."""
     checksum: str = ""
     """SHA-256 of the manifest's own bytes with this field empty."""
 
@@ -203,6 +206,13 @@ def list_bundles(bundles: Path) -> list[Manifest]:
         except (Corrupt, FormatTooNew) as error:
             _log.warning("bundle_unreadable", bundle=version, error=str(error))
     return found
+
+
+def successor(bundles: Path, version: str) -> str:
+    """The bundle that stands for `version` today: itself, or the one that took its place when a user was erased."""
+    if (bundles / version).is_dir():
+        return version
+    return next((found.version for found in list_bundles(bundles) if version in found.predecessors), version)
 
 
 def list_versions(bundles: Path) -> list[str]:

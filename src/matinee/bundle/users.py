@@ -7,7 +7,8 @@ movies do), else int32: that halves the file, and so the memory that it takes wh
 """
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
+from contextlib import contextmanager
 from itertools import islice, pairwise
 from pathlib import Path
 from threading import Lock
@@ -97,11 +98,8 @@ def write_users(path: Path, blocks: Iterable[UserBlock], *, n_items: int, n_segm
         InvalidInput: a block does not fit the catalogue, or a user stands there twice.
         OSError: the disk is full.
     """
-    env = lmdb.open(
-        str(path), subdir=False, lock=False, sync=False, metasync=False, map_size=_FIRST_MAP_BYTES, max_dbs=0
-    )
-    try:
-        count, last = 0, b""
+    count, last = 0, b""
+    with _new(path) as env:
         for block in blocks:
             block.check(n_items, n_segments)
             pairs = sorted(pack_users(block, index_type(n_items)))
@@ -110,11 +108,36 @@ def write_users(path: Path, blocks: Iterable[UserBlock], *, n_items: int, n_segm
                 _put(env, part, append=part[0][0] > last)
                 last = max(last, part[-1][0])
                 count += len(part)
+    return count
+
+
+def copy_users(source: "Users", path: Path, left_out: Container[str]) -> int:
+    """Write the LMDB file again without some users, and return how many there are.
+
+    A file of its own: LMDB leaves the bytes of what is deleted in place where they stood. Otherwise as
+    `write_users`; each value is the same, byte for byte.
+    """
+    count = 0
+    with _new(path) as env:
+        for pairs in source.pairs(_USERS_A_TRANSACTION):
+            kept = [pair for pair in pairs if pair[0].decode() not in left_out]
+            if kept:
+                _put(env, kept, append=True)
+            count += len(kept)
+    return count
+
+
+@contextmanager
+def _new(path: Path) -> Iterator[lmdb.Environment]:
+    """A file to fill, without durability until it is forced to the disk."""
+    env = lmdb.open(
+        str(path), subdir=False, lock=False, sync=False, metasync=False, map_size=_FIRST_MAP_BYTES, max_dbs=0
+    )
+    try:
+        yield env
     except lmdb.Error:
         _probe_room(path.parent)
         raise
-    else:
-        return count
     finally:
         env.close()
 
@@ -228,6 +251,19 @@ class Users:
                 if not cursor.set_range(after.encode() + b"\0"):
                     return []
                 return [key.decode() for key in islice(cursor.iternext(keys=True, values=False), limit)]
+
+    def pairs(self, limit: int) -> Iterator[list[tuple[bytes, bytes]]]:
+        """Every user as key and value, in the order of the ids, up to `limit` at a time."""
+        after = b""
+        while True:
+            with self._lock:
+                self._require_readable()
+                with self._read.cursor() as cursor:
+                    found = list(islice(cursor.iternext(), limit)) if cursor.set_range(after + b"\0") else []
+            if not found:
+                return
+            yield found
+            after = found[-1][0]
 
     def close(self) -> None:
         """Let go of the file. A second call does nothing."""

@@ -6,10 +6,11 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Container, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from matinee.bundle.attributes import ATTRIBUTE_PREFIX, ATTRIBUTES, ItemAttributes, encode_texts
@@ -22,7 +23,7 @@ from matinee.bundle.manifest import (
     encode_manifest,
     version_name,
 )
-from matinee.bundle.users import USERS, index_type, write_users
+from matinee.bundle.users import USERS, Users, copy_users, index_type, write_users
 from matinee.core.clock import Clock
 from matinee.core.errors import InvalidInput, OutOfRoom
 from matinee.core.files import fsync_file, fsync_folder
@@ -50,11 +51,54 @@ def write_bundle(bundles: Path, *, contents: BundleContents, clock: Clock) -> st
         OutOfRoom: the disk is full; nothing is left behind.
     """
     created_us = clock.now_us()
+
+    def fill(folder: Path) -> Manifest:
+        return _manifest_of(folder, contents, _write_files(folder, contents), created_us)
+
+    return _made(bundles, fill)
+
+
+def rewrite_bundle(bundle: Path, manifest: Manifest, left_out: Container[str]) -> str:
+    """Write a bundle again without some users beside it, and return the new one's version; durable on return.
+
+    All but the users is copied as it stands, the time it was made too, so that the new one sorts where the old one
+    does. Its manifest says what it took the place of.
+
+    Args:
+        bundle: a folder that was verified.
+        manifest: its manifest.
+        left_out: users of whom nothing is taken over.
+
+    Raises:
+        InvalidInput: a bundle of that version is there already.
+        OutOfRoom: the disk is full; nothing is left behind.
+        Corrupt: the bundle was cut short meanwhile.
+    """
+
+    def fill(folder: Path) -> Manifest:
+        for name in manifest.files:
+            if name != USERS:
+                shutil.copyfile(bundle / name, folder / name)
+        with closing(Users(bundle / USERS, manifest.index_type, manifest.format_version)) as users:
+            n_users = copy_users(users, folder / USERS, left_out)
+        files = _records_of(folder)
+        return msgspec.structs.replace(
+            manifest,
+            version=version_name(manifest, files, manifest.created_us),
+            n_users=n_users,
+            files=files,
+            predecessors=(*manifest.predecessors, manifest.version),
+        )
+
+    return _made(bundle.parent, fill)
+
+
+def _made(bundles: Path, fill: Callable[[Path], Manifest]) -> str:
+    """Make a bundle of what `fill` writes into an empty folder and says of it; return its version."""
     bundles.mkdir(parents=True, exist_ok=True)
     sweep(bundles)
     with _room_needed(bundles), _temporary_folder(bundles) as folder:
-        n_users = _write_files(folder, contents)
-        manifest = _manifest_of(folder, contents, n_users, created_us)
+        manifest = fill(folder)
         (folder / MANIFEST).write_bytes(encode_manifest(manifest))
         for path in folder.iterdir():
             fsync_file(path)
@@ -133,8 +177,7 @@ def _write_files(folder: Path, contents: BundleContents) -> int:
 
 def _manifest_of(folder: Path, contents: BundleContents, n_users: int, created_us: int) -> Manifest:
     provenance = contents.provenance
-    files = {path.name: FileRecord(bytes=path.stat().st_size, sha256=file_sha256(path))
-             for path in sorted(folder.iterdir())}  # fmt: skip
+    files = _records_of(folder)
     return Manifest(
         **{name: getattr(provenance, name) for name in provenance.__struct_fields__},
         format_version=BUNDLE_FORMAT,
@@ -146,6 +189,11 @@ def _manifest_of(folder: Path, contents: BundleContents, n_users: int, created_u
         index_type=index_type(len(contents.items)),
         files=files,
     )
+
+
+def _records_of(folder: Path) -> dict[str, FileRecord]:
+    return {path.name: FileRecord(bytes=path.stat().st_size, sha256=file_sha256(path))
+            for path in sorted(folder.iterdir())}  # fmt: skip
 
 
 def file_sha256(path: Path) -> str:

@@ -54,6 +54,7 @@ def load_data(context: Context, dataset: str, path: Path | None, *, quiet: bool)
         DataUnavailable: the data set could not be reached.
         Unsuitable: it is empty.
     """
+    from matinee.core.erasures import ERASED, read_erasures  # noqa: PLC0415
     from matinee.dataset.encoding import encode  # noqa: PLC0415
     from matinee.dataset.public import NAMES, load  # noqa: PLC0415
     from matinee.dataset.snapshot import take_snapshot  # noqa: PLC0415
@@ -71,7 +72,8 @@ def load_data(context: Context, dataset: str, path: Path | None, *, quiet: bool)
     if path is not None:
         raise InvalidInput("--path is where a public data set lies", remedy=f"Name one of {', '.join(NAMES)}.")
     if dataset == LAKE:
-        snapshot = take_snapshot(context.lake)
+        erased = read_erasures(context.home.data / ERASED)
+        snapshot = take_snapshot(context.lake, without=erased or None)
         found = Data(snapshot.interactions, _named(snapshot.user_segment))
     elif Path(dataset).is_file():
         found = Data(_table(context, Path(dataset)))

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from matinee.cli.context import Context, HomeOption, JsonOption, open_context
 from matinee.cli.output import bars, emit, people
-from matinee.core.errors import ConfigurationError, GateRefused
+from matinee.core.errors import ConfigurationError, DataUnavailable, GateRefused
 from matinee.core.settings import TrainingSettings
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def _train(
     accept_data: bool,
     warm: bool | None,
 ) -> "RunReport":
-    from matinee.bundle.manifest import read_manifest  # noqa: PLC0415 - a verb imports what it uses
+    from matinee.bundle.manifest import read_manifest, successor  # noqa: PLC0415 - a verb imports what it uses
     from matinee.training.run import repeat_of, train  # noqa: PLC0415
 
     settings = context.settings
@@ -108,7 +108,13 @@ def _train(
                 "--repeat takes model, parameters, data and what the fit began from out of the manifest",
                 remedy="Leave --model, --param, --accept-data, --warm and --cold out.",
             )
-        manifest = read_manifest(context.home.bundles / repeat)
+        manifest = read_manifest(context.home.bundles / successor(context.home.bundles, repeat))
+        if manifest.predecessors:
+            raise DataUnavailable(
+                f"the run of {manifest.predecessors[0]} learnt from a user who was erased since: it is no longer "
+                "repeatable",
+                remedy="Train anew.",
+            )
         request = repeat_of(manifest)
         settings = settings.model_copy(update={"training": TrainingSettings(**manifest.options)})
     else:
@@ -182,12 +188,14 @@ def release(context: Context, report: "RunReport") -> None:
     What its model has learnt is kept for the next fit to begin from; bundles beyond the budget are deleted.
     """
     from matinee.bundle.keep import prune  # noqa: PLC0415
+    from matinee.bundle.manifest import successor  # noqa: PLC0415
     from matinee.release.plan import bundles_in_use, publish  # noqa: PLC0415
     from matinee.training import warm  # noqa: PLC0415
 
     assert report.bundle is not None
-    publish(context.home.data, report.bundle, clock=context.clock)
-    context.record("release", bundle=report.bundle, model=report.chosen)
+    version = successor(context.home.bundles, report.bundle)  # a user may have been erased since it was written
+    publish(context.home.data, version, clock=context.clock)
+    context.record("release", bundle=version, model=report.chosen)
     if report.fitted is not None:
         users, items = report.snapshot.users, report.snapshot.items
         warm.keep(context.home, report.bundle, report.fitted.model, report.fitted.params, users, items)

@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Container, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -102,7 +102,9 @@ class Tables:
     batches: pl.LazyFrame
 
 
-def take_snapshot(lake: Lake, versions: Mapping[str, int] | None = None) -> Snapshot:
+def take_snapshot(
+    lake: Lake, versions: Mapping[str, int] | None = None, *, without: Container[str] | None = None
+) -> Snapshot:
     """The interactions that a version of the lake holds.
 
     Of a user's ratings of an item the latest counts, by event time, then by offset; a rating without a time
@@ -112,12 +114,15 @@ def take_snapshot(lake: Lake, versions: Mapping[str, int] | None = None) -> Snap
     Args:
         lake: where to read.
         versions: version of each table to read; the current one of each table that is not named.
+        without: users to leave out, because they are to be erased; the lake may still hold them.
 
     Raises:
         StoreUnavailable: the lake does not answer.
     """
     pinned = {**lake.versions(), **(versions or {})}
     tables = Tables(**{name: lake.read(name, version=pinned.get(name)).lazy() for name in _READ})
+    if without is not None:
+        tables = _without(tables, without)
     return snapshot_of(
         tables,
         lake_versions={name: pinned[name] for name in _READ if name in pinned},
@@ -166,6 +171,17 @@ def snapshot_of(tables: Tables, *, lake_versions: dict[str, int], offsets: dict[
         attributes=attributes,
         profile=profile,
     )
+
+
+def _without(tables: Tables, users: Container[str]) -> Tables:
+    """The same tables without some users."""
+    of_users = {"events": tables.events, "watch_days": tables.watch_days, "users": tables.users}
+    known = pl.concat([table.select("user") for table in of_users.values()]).unique().drop_nulls()
+    gone = [user for user in known.collect(engine="streaming")["user"] if user in users]
+    if not gone:
+        return tables
+    stays = pl.col("user").is_in(gone).fill_null(value=False).not_()
+    return replace(tables, **{name: table.filter(stays) for name, table in of_users.items()})
 
 
 def _lengths(catalogue: pl.LazyFrame, items: list[str]) -> NDArray[np.float32]:

@@ -125,9 +125,9 @@ def publish_arms(data: Path, arms: Sequence[Arm], *, clock: Clock, note: str = "
         note: why, for people.
         salt: deals the users out anew; the plan's before where none is given, so that everybody stays put.
     """
-    for arm in arms:
-        _check_publishable(data, arm.bundle)
     with _locked(data):
+        for arm in arms:
+            _check_publishable(data, arm.bundle)
         plans = _read(data)
         kept = plans[0].salt if plans else secrets.token_hex(8)
         plan = Plan(
@@ -161,6 +161,27 @@ def rollback(data: Path, *, clock: Clock, note: str = "") -> Plan:
         plan = msgspec.structs.replace(earlier[0], published_us=clock.now_us(), note=note or "rollback")
         _write(data, [plan, *earlier[1:]])
     return plan
+
+
+def replace_bundle(data: Path, before: str, after: str) -> None:
+    """Let another bundle stand for one in every plan, those before this one too: who goes back, goes back to it.
+
+    Everybody stays in their arm. For a bundle that must not be served again and its copy that may.
+
+    Raises:
+        Corrupt: the manifest of `after`, or the file of the plans, is missing or broken.
+        InvalidInput: `after` cannot be a bundle's version.
+    """
+    _manifest(data, after)
+
+    def replaced(plan: Plan) -> Plan:
+        arms = [msgspec.structs.replace(arm, bundle=after) if arm.bundle == before else arm for arm in plan.arms]
+        return msgspec.structs.replace(plan, arms=tuple(arms))
+
+    with _locked(data):
+        plans = _read(data)
+        if any(before in plan.bundles for plan in plans):
+            _write(data, [replaced(plan) for plan in plans])
 
 
 def bundles_in_use(data: Path) -> set[str]:

@@ -8,6 +8,7 @@ from matinee.bundle.manifest import Gate, Manifest, Provenance, list_bundles, so
 from matinee.bundle.provenance import code_version, library_versions
 from matinee.bundle.write import write_bundle
 from matinee.core.clock import Clock
+from matinee.core.erasures import ERASED, read_erasures
 from matinee.core.errors import Corrupt, GateRefused, Unsuitable
 from matinee.core.home import Home
 from matinee.core.settings import Settings, TrainingSettings
@@ -145,7 +146,8 @@ def _snapshot(
     request: Request, *, home: Home, lake: Lake, progress: StepProgress
 ) -> tuple[Snapshot, QualityReport]:
     progress("taking a snapshot of the lake", 0, 1)
-    snapshot = take_snapshot(lake, versions=request.versions)
+    erased = read_erasures(home.data / ERASED)
+    snapshot = take_snapshot(lake, versions=request.versions, without=erased or None)
     pinned = request.versions or lake.versions()
     if SERVED in pinned:  # runs were made before it was looked at
         snapshot = replace(snapshot, lake_versions={**snapshot.lake_versions, SERVED: pinned[SERVED]})

@@ -8,7 +8,7 @@ earlier model had learnt may stem from what is held out now.
 import hashlib
 import json
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from math import ceil
@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from matinee.bundle.manifest import list_bundles
+from matinee.core.erasures import ERASED, read_erasures
 from matinee.core.errors import Corrupt, DataUnavailable, FormatTooNew
 from matinee.core.files import check_format, replacing
 from matinee.core.home import Home
@@ -76,9 +77,10 @@ def keep(
         items: the same.
 
     Returns:
-        The content's hash, or nothing.
+        The content's hash, or nothing; nothing is kept, too, where one of the users was erased meanwhile.
     """
-    if not model.capabilities.warm_starts:
+    erased = read_erasures(home.data / ERASED)
+    if not model.capabilities.warm_starts or (erased and any(user in erased for user in users.ids)):
         return None
     arrays: State = {f"{_IDS}users": _packed(users), f"{_IDS}items": _packed(items)}
     arrays |= {f"{_STATE}{name}": array for name, array in model.state().items()}
@@ -144,6 +146,23 @@ def prune(home: Home) -> list[str]:
                 continue
         path.unlink()
         deleted.append(path.stem)
+    return deleted
+
+
+def erase(home: Home, erased: Container[str]) -> list[str]:
+    """Delete all that holds one of these users, or cannot be read, and return the versions.
+
+    The next fit of such a model begins from noise. To be called while nobody trains.
+    """
+    deleted: list[str] = []
+    for path in sorted(_folder(home).glob("*.npz")):
+        with suppress(Corrupt, FormatTooNew):
+            if not any(user in erased for user in _read(path).users.ids):
+                continue
+        path.unlink()
+        deleted.append(path.stem)
+    for leftover in _folder(home).glob(".*.npz.*"):  # of one that was killed while it wrote
+        leftover.unlink()
     return deleted
 
 
