@@ -140,7 +140,7 @@ class RecommenderApp(Starlette):
             await self._respond(send, arrival, 400, f"{error}. {error.remedy}\n")
             return
         except Exception:  # noqa: BLE001 - same
-            _log.exception("recommend_failed", request_id=arrival.request_id, path=scope["path"])
+            _log.exception("recommend_failed", request_id=arrival.request_id)  # the path names the user
             await self._respond(send, arrival, 500, _PUZZLED)
             return
         if chosen is None:
@@ -196,7 +196,7 @@ class RecommenderApp(Starlette):
         if why_not or release is None:
             return PlainTextResponse(f"not ready: {why_not}\n", 503, {"retry-after": "1"})
         no_api = "" if self._api.is_made else "the API could not be started; the log says why"
-        told = [", ".join(sorted(release.bundles)), releases.why_not, no_api]
+        told = [", ".join(sorted(release.bundles)), releases.why_not, self.service.erased.why_not, no_api]
         return PlainTextResponse(f"ready: {'; '.join(filter(None, told))}\n")
 
     async def _metrics(self, _: Request) -> Response:

@@ -50,7 +50,7 @@ class EventSink:
         self._thread = threading.Thread(target=self._run, name="events", daemon=True)
 
     async def append(self, producer: str, values: list[bytes]) -> None:
-        """Append records of one producer. On return they are durable.
+        """Append records of one producer, or none; either way it takes a turn. On return they are durable.
 
         All posts of one producer go to one partition: a repeated id meets the first one there, and what is a
         duplicate is decided by one partition's order alone.
@@ -120,7 +120,8 @@ class EventSink:
                 self._log = self._open_log()
                 self._partitions = sorted(self._log.ends())
             partition = self._partitions[crc32(producer.encode()) % len(self._partitions)]
-            self._log.append(values, partition=partition)
+            if values:
+                self._log.append(values, partition=partition)
         except OutOfRoom as error:
             self._give_up(error)
             raise OutOfRoom("the event log has no room", remedy=_REMEDY) from error

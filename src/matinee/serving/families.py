@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 def families(service: "Service") -> list[Family]:
     """What each metric is called, and where its value comes from."""
     held, live, rules, events = service.releases, service.history, service.rules, service.events
+    erased = service.erased
     return [
         *_answers(service.counters),
         *_telemetry(service.telemetry),
@@ -37,6 +38,8 @@ def families(service: "Service") -> list[Family]:
         lambda: counter("matinee_history_failed", "Times the history failed.", live.failed),
         lambda: gauge("matinee_rules_version", "Grows with each change of the rules.", rules.version),
         lambda: counter("matinee_rules_refused", "Files of rules that could not be read.", rules.refused),
+        lambda: gauge("matinee_erasures_known", "Whether it is known who is erased.", float(erased.is_known)),
+        lambda: counter("matinee_erasures_refused", "Files of erasures that could not be read.", erased.refused),
         lambda: counter("matinee_events_accepted", "Posted events that are in the log.", events.accepted),
         lambda: counter("matinee_events_refused", "Posted events that the log did not take.", events.refused),
         lambda: _breakers(service),
@@ -92,7 +95,9 @@ def _fold_cache(cache: FoldCache) -> list[Family]:
         lambda: counter("matinee_fold_cache_dropped", "Fold-ins that did not fit the queue.", cache.dropped),
         lambda: gauge("matinee_fold_cache_queued", "Fold-ins that wait to be kept.", cache.waiting),
         lambda: counter("matinee_fold_cache_emptied", "Times it was emptied.", cache.emptied),
-        lambda: counter("matinee_fold_cache_remade", "Times it was unreadable and made again.", cache.remade),
+        lambda: counter(
+            "matinee_fold_cache_remade", "Times it was unreadable, or told of the erased.", cache.remade
+        ),
     ]
 
 

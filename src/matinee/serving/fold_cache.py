@@ -16,7 +16,7 @@ import struct
 import threading
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -26,7 +26,8 @@ import lmdb
 import numpy as np
 from numpy.typing import NDArray
 
-from matinee.core.errors import Corrupt
+from matinee.core.erasures import Erasures
+from matinee.core.errors import Corrupt, Locked
 from matinee.core.logging import get_logger
 from matinee.core.mapped import MappedFile
 
@@ -75,6 +76,8 @@ class FoldCache:
         self._broken = False
         self._pause = FIRST_PAUSE
         self._queue: deque[_Write] = deque()
+        self._erased: Container[str] = ()
+        self._erasures = self._erasures_met = 0  # times that a user was erased, and the last the file met
         self._versions: bytes | None = None  # of the bundles to follow, until that has been written
         self.hits = self.misses = self.written = self.dropped = 0
         self.emptied = 0
@@ -131,6 +134,14 @@ class FoldCache:
         """Whoever first comes with other bundles than those it was filled for empties it."""
         self._versions = "\0".join(sorted(versions)).encode()
 
+    def leave_out(self, erased: Erasures) -> None:
+        """Keep nothing of these users. Where bundles may hold one, so may this: the next `tend` makes it anew.
+
+        The whole file: LMDB leaves the bytes of what is deleted in place where they stood.
+        """
+        self._erased = erased
+        self._erasures += bool(erased.pending("bundles"))
+
     def tend(self) -> float | None:
         """Open it, make it again where it is broken, and write what waits. Off the event loop: this may wait.
 
@@ -138,7 +149,8 @@ class FoldCache:
             Seconds to leave it alone for, because it failed.
         """
         try:
-            if self._env is not None and (self._broken or _inode(self._folder) != self._inode):
+            must_go = self._broken or self._erasures != self._erasures_met
+            if self._env is not None and (must_go or _inode(self._folder) != self._inode):
                 self.close()
             if self._env is not None or self._opened():
                 self._drain()
@@ -172,9 +184,11 @@ class FoldCache:
         with _sole(self._folder.with_suffix(".lock")) as sole:
             if not sole:
                 return False
-            if self._broken and _inode(self._folder) == self._inode:  # else somebody has made it again
-                self._throw_away("it could not be read or written")
-            self._broken = False
+            erasures = self._erasures
+            must_go = self._broken or erasures != self._erasures_met
+            if must_go and _inode(self._folder) == self._inode:  # else somebody has made it again
+                self._throw_away("it could not be read or written" if self._broken else "a user is erased")
+            self._broken, self._erasures_met = False, erasures
             try:
                 self._open()
             except (lmdb.Error, OSError, Corrupt) as error:
@@ -206,14 +220,9 @@ class FoldCache:
             self._mapped = MappedFile(self._folder / "data.mdb")
 
     def _throw_away(self, why: str) -> None:
-        """The folder goes whole: data with the old table of readers would be taken for what they are not."""
         _log.warning("fold_cache_thrown_away", error=why)
         self.remade += 1
-        gone = self._folder.with_suffix(f".gone-{os.getpid()}")
-        shutil.rmtree(gone, ignore_errors=True)
-        if self._folder.exists():
-            self._folder.replace(gone)
-        shutil.rmtree(gone, ignore_errors=True)
+        _remove(self._folder)
 
     def _close(self) -> None:
         env, self._env = self._env, None
@@ -240,7 +249,8 @@ class FoldCache:
     def _write(self, env: lmdb.Environment, batch: list[_Write]) -> None:
         self._require_not_cut_short()
         versions = self._versions
-        rows = [(_key(write.version, write.user), _packed(write)) for write in batch]
+        erased = self._erased
+        rows = [(_key(write.version, write.user), _packed(write)) for write in batch if write.user not in erased]
         with env.begin(write=True) as transaction:
             self._make_room(transaction, versions)
             with transaction.cursor() as cursor:
@@ -265,6 +275,30 @@ class FoldCache:
     def _is_full(self, stat: dict[str, int]) -> bool:
         pages = stat["leaf_pages"] + stat["branch_pages"] + stat["overflow_pages"]
         return 2 * pages * stat["psize"] > self._bytes
+
+
+def throw_away(run: Path) -> None:
+    """Throw a home's fold-ins away, whoever uses them: they take up the file that is made next.
+
+    Raises:
+        Locked: a process is opening it; the same call may go through a moment later.
+    """
+    folder = run / FOLDER
+    with _sole(folder.with_suffix(".lock")) as sole:
+        if not sole:
+            raise Locked(f"{folder} is being opened", remedy="Try again; end the process that holds its lock.")
+        _remove(folder)
+        for left in run.glob(f"{FOLDER}.gone-*"):  # by who was killed meanwhile
+            shutil.rmtree(left)
+
+
+def _remove(folder: Path) -> None:
+    """It goes whole: data with the old table of readers would be taken for what they are not."""
+    gone = folder.with_suffix(f".gone-{os.getpid()}")
+    shutil.rmtree(gone, ignore_errors=True)
+    if folder.exists():
+        folder.replace(gone)
+    shutil.rmtree(gone, ignore_errors=True)
 
 
 def _key(version: str, user: str) -> bytes:

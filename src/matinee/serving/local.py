@@ -4,6 +4,7 @@ from functools import partial
 
 from matinee.core.breaker import Breaker
 from matinee.core.clock import SystemClock
+from matinee.core.erasures import ERASED, read_erasures
 from matinee.core.errors import DataUnavailable
 from matinee.core.home import Home
 from matinee.core.logging import get_logger
@@ -44,8 +45,9 @@ def answer_locally(settings: Settings, home: Home, user: str, n: int) -> Answer:
             rules=rules, style=Style.of(settings.serving),
         )  # fmt: skip
         arm, bundle = releases.current.choose(user)
+        known = None if user in read_erasures(home.data / ERASED) else user
         budget = Budget(clock, float("inf"))
-        return recommender.answer(Question(user, n), arm=arm, bundle=bundle, budget=budget, without=_without)
+        return recommender.answer(Question(known, n), arm=arm, bundle=bundle, budget=budget, without=_without)
     finally:
         history.close()
         releases.close()

@@ -11,6 +11,7 @@ import msgspec
 from matinee.bundle.open import Bundle
 from matinee.core.breaker import Breaker
 from matinee.core.clock import Clock
+from matinee.core.erasures import ERASED
 from matinee.core.home import Home
 from matinee.core.logging import get_logger
 from matinee.core.settings import Settings
@@ -23,6 +24,7 @@ from matinee.serving.answer import Answer, Budget, Part, Reason, Step
 from matinee.serving.arrange import Style
 from matinee.serving.background import Background
 from matinee.serving.crashes import Crashes
+from matinee.serving.erased import LiveErasures
 from matinee.serving.event_sink import EventSink
 from matinee.serving.families import families
 from matinee.serving.fold_cache import FoldCache
@@ -43,6 +45,7 @@ from matinee.serving.writer_process import WriterProcess
 STOP_SECONDS = 5.0
 """How long stopping may take to write what is queued."""
 HISTORY_LOOK_SECONDS = 0.1
+ERASED_LOOK_SECONDS = 0.1
 RULES_LOOK_SECONDS = 0.5
 TOLD_AGAIN_SECONDS = 60.0
 """A kind of error that answers did without is logged once in so long; all are counted."""
@@ -100,6 +103,8 @@ class Service:
         self.folded = (
             FoldCache(home.run, megabytes, partial(self.crashes.admit, "fold_cache")) if megabytes else None
         )
+        leave_out = (lambda _: None) if self.folded is None else self.folded.leave_out
+        self.erased = LiveErasures(home.data / ERASED, leave_out)
         self.recommender = Recommender(
             self.history.glance,
             users_breaker=Breaker("bundle", clock),
@@ -126,6 +131,7 @@ class Service:
             Background("releases", self._look, serving.reload_seconds),
             Background("history", self.history.tend, HISTORY_LOOK_SECONDS),
             Background("rules", self.rules.look, RULES_LOOK_SECONDS),
+            Background("erasures", self.erased.look, ERASED_LOOK_SECONDS),
         )
         # The cache is waited for by nobody: its writer may hang for as long as another process is stopped.
         cached = () if self.folded is None else (Background("fold_cache", self.folded.tend, CACHE_WRITE_SECONDS),)
@@ -134,6 +140,7 @@ class Service:
     def start(self) -> None:
         """Begin to look for a release and all the rest, and to write telemetry. Once only."""
         self.rules.look()  # before anybody is answered: what is blocked is never shown
+        self.erased.look()
         for background in self._background:
             background.start()
         self.guard.start()
@@ -178,11 +185,15 @@ class Service:
         """The answer to a question, or nothing while no release is open.
 
         Hands the record of it to telemetry, unless it was an anonymous session's: what is nobody's teaches nothing.
+        An erased user is nobody, too, but for the arm, which follows from the id alone as any stranger's does.
         """
         release = self.releases.current
         if release is None:
             return None
-        arm, bundle = release.choose(question.user)
+        user, strangers = question.user, self.erased.strangers
+        arm, bundle = release.choose(user)
+        if strangers is not None and user is not None and user in strangers:
+            user, question = None, msgspec.structs.replace(question, user=None)
         chosen = self.recommender.answer(
             question,
             arm=arm,
@@ -196,8 +207,8 @@ class Service:
         counters = self.counters
         counters.latency.observe(took)
         counters.answers[chosen.step, chosen.model_version] += 1
-        if record and question.user is not None:
-            self.telemetry.offer(_served(question.user, chosen, arrival, took))
+        if record and user is not None:
+            self.telemetry.offer(_served(user, chosen, arrival, took))
         return chosen
 
     def _open_history(self, url: str) -> History:

@@ -100,7 +100,8 @@ class Api(FastAPI):
                 return
             await super().__call__(scope, self._service.limits.receiving(receive), sending)
         except Exception:  # noqa: BLE001 - no error is shown as a traceback
-            _log.exception("api_failed", request_id=asked.request_id, path=scope["path"])
+            route = getattr(scope.get("route"), "path", "")  # not the path, which may name a user
+            _log.exception("api_failed", request_id=asked.request_id, route=route)
             if not answering.has_begun:
                 await puzzled().response(asked.request_id)(scope, receive, sending)
 

@@ -77,7 +77,8 @@ def events_router(guard: Guard) -> APIRouter:
         """Tell what users did: one event, or up to 1,000. All of them are taken, or none.
 
         The answer comes when they are durable. Where none comes, or 503, post the same again with the same ids:
-        what was taken before is dropped, for 24 hours. They count in recommendations within a second.
+        what was taken before is dropped, for 24 hours. They count in recommendations within a second. What
+        somebody did who asked to be erased is answered the same and not kept.
         """
         asked = asked_of(request)
         now_us = asked.arrival.time_us
@@ -86,7 +87,8 @@ def events_router(guard: Guard) -> APIRouter:
         records = [
             wrap_event(event, received_us=now_us, event_id=event_id, producer=producer)
             for event, event_id in zip(post.events, post.ids, strict=True)
-        ]
+            if not asked.service.erased.names(event.user)
+        ]  # with nothing left it takes its turn all the same: the answer tells nobody who was erased
         try:
             await asked.service.events.append(producer, records)
         except RetryableError as error:

@@ -57,11 +57,15 @@ def _lately(asked: Asked, user: str) -> tuple[Entry, ...] | None:
     history = asked.service.history
     if not history.is_open:
         return None
+    if user in asked.service.erased:
+        return ()
     return tried(asked, "history", lambda: () if (found := history.get(user)) is None else found.entries)
 
 
 def read_entry(asked: Asked, bundle: Bundle, user: str) -> UserEntry | None:
-    """What the bundle knows of the user; nothing where that is broken."""
+    """What the bundle knows of the user; nothing of one who is erased, and nothing where that is broken."""
+    if user in asked.service.erased:
+        return None
     return tried(asked, "bundle_user", asked.service.recommender.users_breaker.call, bundle.user, user)
 
 

@@ -83,7 +83,8 @@ def _known(asked: Asked, bundle: Bundle, user: str) -> _Known:
 def _liked(asked: Asked, bundle: Bundle, user: str) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """Items that the user met lately, and their weights as signs of liking."""
     everything = np.ones(len(bundle.items), dtype=np.bool_)
-    return View(Question(user), bundle, None, asked.service.history.glance(user), everything).liked
+    lately = None if user in asked.service.erased else asked.service.history.glance(user)
+    return View(Question(user), bundle, None, lately, everything).liked
 
 
 def _from_top(entry: UserEntry | None, index: NDArray[np.int32]) -> list[float | None]:
