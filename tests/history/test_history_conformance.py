@@ -183,3 +183,21 @@ def test_an_unknown_url_is_refused_with_the_known_forms(url):
     with pytest.raises(ConfigurationError) as refused:
         open_history(url)
     assert "lmdb:///PATH" in refused.value.remedy
+
+
+def test_an_erased_user_is_gone_and_everybody_else_stays(back_end):
+    with back_end.open() as history:
+        rows = [watch(n, f"user-{n % 300}", f"item-{n % 7}", n % 60) for n in range(1_000)]
+        history.apply(SOURCE, actions(*rows), end=1_000)
+        before, applied = dict(history.items()), dict(history.applied())
+        assert history.erase({"user-17", "user-290", "a stranger"}) == 2
+        assert dict(history.items()) == {
+            user: of for user, of in before.items() if user not in {"user-17", "user-290"}
+        }
+        assert dict(history.applied()) == applied
+        assert history.get("user-17") is None
+        assert history.erase({"user-17"}) == 0
+        assert history.apply(SOURCE, actions(watch(1_000, "user-17", "item-1", 1)), end=1_001) == 1
+        assert history.get("user-17").entries[0].item == "item-1"
+    with back_end.open() as history:
+        assert len(dict(history.items())) == 299

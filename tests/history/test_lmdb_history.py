@@ -305,3 +305,30 @@ def test_a_full_disk_is_told_and_costs_nothing_that_was_applied(small_disk):
         subprocess.run(["mount", "-o", "remount,size=50m", str(small_disk)], check=True)
         history.apply(SOURCE, watched(["1"], applied), end=applied + 1)
         assert history.get("1") is not None
+
+
+def test_no_byte_of_an_erased_user_is_left_not_even_of_stores_set_aside(tmp_path):
+    path = tmp_path / "history"
+    who = "who-is-it"
+
+    def holders():
+        return [
+            file.name
+            for file in sorted(tmp_path.rglob("*"))
+            if file.is_file() and who.encode() in file.read_bytes()
+        ]
+
+    def act(position, user):
+        return Actions([position], [user], ["item"], [position], [1], [None])
+
+    with LmdbHistory(path) as history:
+        for position in range(50):
+            history.apply(SOURCE, act(position, who if position % 2 else f"{position}"), end=position + 1)
+        assert holders()
+        (path / "data.set-aside").write_bytes(who.encode())
+        (path / "data.mdb.replaced").write_bytes(who.encode())
+        assert history.erase({who}) == 1
+        assert holders() == []
+        history.apply(SOURCE, act(50, "ann"), end=51)
+        assert history.get("ann") is not None
+    assert holders() == []

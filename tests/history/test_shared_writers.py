@@ -79,3 +79,42 @@ def _alone(path):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     if "Locked" in done.stderr:
         raise Locked(done.stderr)
+
+
+ERASER = """
+import sys
+from pathlib import Path
+from matinee.history.lmdb import LmdbHistory
+with LmdbHistory(Path(sys.argv[1]), shared=True, map_bytes=1 << 20) as history:
+    print("open", flush=True)
+    for user in sys.stdin:
+        print(history.erase({user.strip()}), flush=True)
+"""
+
+
+def test_what_others_write_while_a_user_is_erased_is_all_there(tmp_path):
+    """Erasing puts a fresh store in the old one's place: writers and readers go over to it, and lose nothing."""
+    path = tmp_path / "history"
+    with LmdbHistory(path, shared=True, map_bytes=SMALL_MAP) as history:
+        history.apply(Source("g", 9), Actions([0], ["who"], ["up+2009"], [0], [0], [None]), end=1)
+    eraser = subprocess.Popen(
+        [sys.executable, "-c", ERASER, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert eraser.stdout.readline() == "open\n"
+    writers = [write(path, partition, 60) for partition in range(2)]
+    erased = {"who": 0, "0-0-5": 0, "1-30-7": 0}
+    with LmdbHistory(path, read_only=True) as reader:
+        while not all(erased.values()):
+            for user in erased:
+                eraser.stdin.write(f"{user}\n")
+                eraser.stdin.flush()
+                erased[user] += int(eraser.stdout.readline())
+            assert reader.get("who") is None
+        eraser.communicate()
+    assert erased == dict.fromkeys(erased, 1)
+    assert [writer.wait(timeout=60) for writer in writers] == [0, 0]
+    with LmdbHistory(path, read_only=True) as history:
+        assert history.applied() == {Source("g", 0): 60, Source("g", 1): 60, Source("g", 9): 1}
+        users = [user for user, _ in history.items()]
+    assert len(users) == 2 * 60 * 100 - 2
+    assert not erased.keys() & set(users)

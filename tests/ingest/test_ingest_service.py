@@ -36,6 +36,7 @@ def test_a_log_goes_into_lake_and_history(world, tmp_path):
     report = world.ingest()
     assert report.counts.as_dict() == {
         "read": 4, "accepted": 2, "repaired": 0, "duplicate": 1, "quarantined": 1, "reasons": {"unknown_form": 1},
+        "erased": 0,
     }  # fmt: skip
     assert world.rows("events")["position"].to_list() == [1, 4]
     assert world.rows("quarantine")["raw"].to_list() == [b"nonsense"]

@@ -18,7 +18,7 @@ from matinee.core.settings import BudgetSettings, MetadataSettings, Settings
 from matinee.events.offsets import Source
 from matinee.ingest.metadata import AWAY_ALARM_SECONDS, GIVE_UP_SECONDS, Describer
 from matinee.ingest.metadata_metrics import MetadataMetrics
-from matinee.ingest.metadata_state import FILE, State, forget_user
+from matinee.ingest.metadata_state import FILE, State, forget_users
 from matinee.lake.lake import Lake
 from matinee.lake.rollup import roll_up
 from matinee.simulation.apis import Fault, Manners
@@ -325,8 +325,8 @@ def test_a_user_who_is_forgotten_is_in_no_byte(place):
         place.describer(its, lake=FailingLake(str(place.lake.folder), place.clock)).run(until_idle=True)
     file = place.home.data / FILE
     assert user.encode() in file.read_bytes()
-    assert forget_user(place.home, user)
-    assert not forget_user(place.home, user)
+    assert forget_users(place.home, {user})
+    assert not forget_users(place.home, {user})
     beside = [path for path in place.home.data.iterdir() if path.name.startswith(FILE)]
     assert beside == [file]
     assert user.encode() not in file.read_bytes()
@@ -336,7 +336,7 @@ def test_a_user_who_is_forgotten_is_in_no_byte(place):
 
 def test_who_forgets_an_id_waits_until_it_is_in_the_lake_where_it_can_be_deleted(place):
     watch(place.lake, [("1", ITEMS[0])])
-    forgetting = threading.Thread(target=forget_user, args=(place.home, "1"))
+    forgetting = threading.Thread(target=forget_users, args=(place.home, {"1"}))
 
     class Watched(Lake):
         def upsert(self, table, frame):
@@ -360,7 +360,7 @@ def test_an_id_that_is_forgotten_while_it_is_asked_for_stays_forgotten(place):
         """Answers, and has the user forgotten meanwhile."""
 
         def __getitem__(self, name):
-            forget_user(place.home, "1")
+            forget_users(place.home, {"1"})
             return super().__getitem__(name)
 
         def get(self, name):
@@ -375,7 +375,7 @@ def test_an_id_that_is_forgotten_while_it_is_asked_for_stays_forgotten(place):
 
 
 def test_a_home_without_the_file_has_nothing_to_forget(place):
-    assert not forget_user(place.home, "1")
+    assert not forget_users(place.home, {"1"})
     assert not (place.home.data / FILE).exists()
 
 

@@ -248,3 +248,36 @@ def test_a_write_that_fails_is_retryable_and_costs_nothing_that_was_acknowledged
     kept = int(done.stdout)
     assert 0 < kept < 1_000
     assert len(contents(path)) == 50 * kept
+
+
+def bytes_of(path: Path) -> bytes:
+    return b"".join(file.read_bytes() for file in sorted(path.parent.glob(f"{path.name}*")))
+
+
+def test_scrubbing_leaves_no_byte_of_what_was_trimmed_and_all_of_the_rest(path):
+    with SqliteLog(path, SystemClock()) as log:
+        log.append([b"who-is-it"] * 50 + [b"somebody else"] * 50)
+        reader = log.reader(lambda _: 40)
+        log.trim({0: 51})
+        assert b"who-is-it" in bytes_of(path)
+        ends = log.ends()
+        log.scrub()
+        assert b"who-is-it" not in bytes_of(path)
+        assert (log.begins(), log.ends()) == ({0: 51}, ends)
+        (records,) = reader.poll(max_records=1_000, timeout=1)
+        assert records.positions.tolist() == list(range(51, 101))
+        assert log.append([b"next"]) == 101
+        reader.close()
+
+
+def test_scrubbing_waits_for_nobody_who_reads_for_long(path):
+    with SqliteLog(path, SystemClock()) as log:
+        log.append([b"x"])
+        reading = sqlite3.connect(path, isolation_level=None)
+        reading.execute("BEGIN")
+        reading.execute("SELECT count(*) FROM records").fetchone()
+        with pytest.raises(StoreUnavailable):
+            log.scrub()
+        reading.close()
+        log.scrub()
+        assert log.ends() == {0: 2}

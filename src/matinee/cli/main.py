@@ -10,6 +10,7 @@ from matinee.cli import (
     backup,
     compare,
     demo,
+    erase,
     history,
     importing,
     ingest,
@@ -50,6 +51,7 @@ app.command("tune")(tune.run)
 app.command("compare")(compare.run)
 app.command("schedule")(schedule.run)
 app.command("serve")(serve.run)
+app.command("erase")(erase.run)
 app.command("backup")(backup.run)
 app.command("restore")(backup.bring_back)
 app.command("recommend")(recommend.run)

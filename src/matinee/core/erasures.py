@@ -9,7 +9,7 @@ import hashlib
 import secrets
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 
@@ -49,6 +49,11 @@ class Erasures:
         self.key = key
         self.by_digest = {bytes.fromhex(erasure.digest): erasure for erasure in erasures}
 
+    @classmethod
+    def nobody(cls) -> Self:
+        """Where nobody is erased."""
+        return cls(b"")
+
     def __len__(self) -> int:
         return len(self.by_digest)
 
@@ -79,7 +84,7 @@ def read_erasures(path: Path) -> Erasures:
         key = bytes.fromhex(document["key"])
         return Erasures(key, msgspec.convert(document.get("erased"), list[Erasure]))
     except FileNotFoundError:
-        return Erasures(b"")
+        return Erasures.nobody()
     except (msgspec.ValidationError, KeyError, TypeError, ValueError) as error:
         raise Corrupt(
             f"{path} is not a file of erasures: {error}",
@@ -114,6 +119,26 @@ def mark_done(home: Home, part: str, erasures: Iterable[Erasure], now_us: int) -
             return msgspec.structs.replace(erasure, done_us={part: now_us, **erasure.done_us})
 
         _write(home, before.key, [marked(erasure) for erasure in before.by_digest.values()])
+
+
+def lift_erasure(home: Home, user: str) -> bool:
+    """Let a user whose erasure is done be known again from now on; whether there was an erasure.
+
+    Raises:
+        InvalidInput: something of the user is still to be deleted.
+    """
+    with home.lock("erasures"):
+        before = read_erasures(home.data / ERASED)
+        erasure = before.by_digest.pop(before.digest(user), None) if before else None
+        if erasure is None:
+            return False
+        if missing := [part for part in PARTS if part not in erasure.done_us]:
+            raise InvalidInput(
+                f"the user's erasure is not done: {' and '.join(missing)} are still to be freed of them",
+                remedy="`matinee erase --list` says how far it is; `matinee erase USER --now` does it at once.",
+            )
+        _write(home, before.key, list(before.by_digest.values()))
+    return True
 
 
 def _write(home: Home, key: bytes, erasures: list[Erasure]) -> None:

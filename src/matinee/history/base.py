@@ -1,6 +1,6 @@
 """The interface of a history store."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol, Self
 
@@ -60,6 +60,14 @@ class History(Protocol):
 
     def clear(self) -> None:
         """Forget everything, as before a rebuild."""
+
+    def erase(self, erased: Container[str]) -> int:
+        """Forget users so that no byte of them is left, and return how many there were.
+
+        Raises:
+            StoreUnavailable: the same call may go through later; nobody, or everybody, was forgotten.
+            OutOfRoom: the same, because there is no room for a second copy.
+        """
 
     def sync(self) -> None:
         """Make what was applied survive a power cut (a crashed process never loses it)."""

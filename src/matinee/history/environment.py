@@ -143,10 +143,55 @@ class Environment:
             except lmdb.MapResizedError:
                 with self._reading:
                     self._env.set_mapsize(0)  # another process has grown it: take over its size
-            else:
+                continue
+            if not self.is_replaced():
                 break
+            transaction.abort()
+            with self._reading:
+                self._open_again()
         with transaction:
             yield transaction
+
+    def rewrite(self, keep: Callable[[bytes], bool]) -> int:
+        """Put a fresh store, of the users to keep, in this one's place; returns how many were left out.
+
+        LMDB leaves the bytes of what is deleted where they stood; so they go with the file. Nobody writes then;
+        other writers and readers go over to the fresh store with their next transaction. Where nobody is to be left
+        out, nothing is done, but for deleting what an earlier change of stores left behind.
+        """
+        with self._writing:
+            try:
+                for left in (*self.path.glob("data.mdb.*"), self._data.with_suffix(".set-aside")):
+                    left.unlink(missing_ok=True)
+                with self._turn() as transaction:
+                    n_out = self._copy_beside(transaction, keep)
+                    if n_out:
+                        swap(self._beside, self.path)
+            except (lmdb.Error, OSError) as error:
+                raise self._explain(error) from error
+            finally:
+                shutil.rmtree(self._beside, ignore_errors=True)
+            if n_out:
+                with self._reading:
+                    self._open_again()
+        return n_out
+
+    def _copy_beside(self, transaction: Any, keep: Callable[[bytes], bool]) -> int:
+        with transaction.cursor(db=self.users) as cursor:
+            n_out = sum(not keep(key) for key in cursor.iternext(values=False))
+            if not n_out:
+                return 0
+            shutil.rmtree(self._beside, ignore_errors=True)
+            size = self._env.info()["map_size"]
+            with lmdb.open(str(self._beside), map_size=size, max_dbs=2, sync=False) as fresh:
+                with fresh.begin(write=True) as copy:
+                    users, meta = (fresh.open_db(name, copy) for name in (b"users", b"meta"))
+                    cursor.first()
+                    rows = (row for row in cursor if keep(row[0]))
+                    copy.cursor(users).putmulti(rows, append=True)
+                    copy.cursor(meta).putmulti(transaction.cursor(db=self.meta), append=True)
+                fresh.sync(True)
+        return n_out
 
     def is_replaced(self) -> bool:
         """Whether another store stands where this one was opened."""
@@ -288,10 +333,29 @@ class Environment:
     def _marker(self) -> Path:
         return self.path / "unsynced"
 
+    @property
+    def _beside(self) -> Path:
+        return self.path.with_name(self.path.name + ".rewrite")
+
     def _unlock(self) -> None:
         if self._lock_file >= 0:
             os.close(self._lock_file)
             self._lock_file = -1
+
+
+def swap(beside: Path, path: Path) -> None:
+    """Move the fresh data of one folder in for another's.
+
+    The old data goes first and its table of readers with it: a reader that opened the new data with the old
+    table would look for the old store's transactions in it.
+    """
+    old = path / "data.mdb"
+    gone = path / "data.mdb.replaced"
+    old.replace(gone)
+    (path / "lock.mdb").unlink(missing_ok=True)
+    (beside / "data.mdb").replace(old)
+    fsync_folder(path)
+    gone.unlink()
 
 
 def _lock(path: Path, *, shared: bool) -> tuple[int, bool]:

@@ -1,7 +1,7 @@
 """The embedded history store: LMDB, one writer, readable by every process of the machine at once."""
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import groupby, islice
 from pathlib import Path
@@ -107,6 +107,10 @@ class LmdbHistory:
             self._store_ends(transaction, [], [])
 
         self._store.write(body)
+
+    def erase(self, erased: Container[str]) -> int:
+        """See `History.erase`. Writes the store anew: 1.3 s for a million users."""
+        return self._store.rewrite(lambda key: key.decode() not in erased)
 
     def sync(self) -> None:
         """See `History.sync`."""

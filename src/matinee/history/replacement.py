@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from matinee.core.errors import ConfigurationError
-from matinee.core.files import fsync_folder
 from matinee.history.base import History
+from matinee.history.environment import swap
 from matinee.history.lmdb import LmdbHistory
 
 _LMDB = "lmdb:///"
@@ -36,21 +36,6 @@ def replacement(url: str) -> Iterator[History]:
         try:
             with LmdbHistory(beside) as fresh:
                 yield fresh
-            _swap(beside, path)
+            swap(beside, path)
         finally:
             shutil.rmtree(beside, ignore_errors=True)
-
-
-def _swap(beside: Path, path: Path) -> None:
-    """Move the fresh data in.
-
-    The old data goes first and its table of readers with it: a reader that opened the new data with the old
-    table would look for the old store's transactions in it.
-    """
-    old = path / "data.mdb"
-    gone = path / "data.mdb.replaced"
-    old.replace(gone)
-    (path / "lock.mdb").unlink(missing_ok=True)
-    (beside / "data.mdb").replace(old)
-    fsync_folder(path)
-    gone.unlink()

@@ -1,4 +1,4 @@
-"""Counting what became of records. The four classes always add up to what was read."""
+"""Counting what became of records. The classes always add up to what was read."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,6 +21,7 @@ class Counts:
         duplicate: seen before.
         quarantined: set aside, with a reason.
         reasons: quarantined records by reason.
+        erased: of users who are erased: dropped, and kept nowhere.
 
     Raises:
         Corrupt: the classes do not add up to `read`, or the reasons to `quarantined`.
@@ -32,10 +33,11 @@ class Counts:
     duplicate: int = 0
     quarantined: int = 0
     reasons: Mapping[str, int] = field(default_factory=dict)
+    erased: int = 0
 
     def __post_init__(self) -> None:
-        if self.accepted + self.repaired + self.duplicate + self.quarantined != self.read:
-            raise Corrupt(f"the four classes do not add up to the records read: {self}")
+        if self.accepted + self.repaired + self.duplicate + self.quarantined + self.erased != self.read:
+            raise Corrupt(f"the classes do not add up to the records read: {self}")
         if sum(self.reasons.values()) != self.quarantined:
             raise Corrupt(f"the reasons do not add up to the records quarantined: {self}")
 
@@ -51,6 +53,7 @@ class Counts:
             self.duplicate + other.duplicate,
             self.quarantined + other.quarantined,
             reasons,
+            self.erased + other.erased,
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -62,15 +65,17 @@ class Counts:
             "duplicate": self.duplicate,
             "quarantined": self.quarantined,
             "reasons": dict(self.reasons),
+            "erased": self.erased,
         }
 
 
-def count(frame: pl.DataFrame, *, read: int) -> Counts:
+def count(frame: pl.DataFrame, *, read: int, erased: int = 0) -> Counts:
     """Count the rows of a frame of `READ_SCHEMA` by class.
 
     Args:
-        frame: one row per record.
+        frame: one row per record that was not dropped.
         read: how many records there were.
+        erased: how many of them were dropped, because their users are erased.
 
     Raises:
         Corrupt: they do not add up.
@@ -87,4 +92,5 @@ def count(frame: pl.DataFrame, *, read: int) -> Counts:
         found.get(Outcome.DUPLICATE, 0),
         found.get(Outcome.QUARANTINED, 0),
         reasons,
+        erased,
     )

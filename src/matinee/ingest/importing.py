@@ -20,6 +20,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from matinee.core.clock import Clock
+from matinee.core.erasures import ERASED, read_erasures
 from matinee.core.errors import InvalidInput, Locked
 from matinee.core.home import Home
 from matinee.core.logging import get_logger
@@ -176,6 +177,8 @@ class Importer:
             RetryableError: see `lines`.
         """
         began = self._clock.monotonic()
+        if users is not None and (erased := read_erasures(self._home.data / ERASED)):
+            users = users.remove(pl.Series(user in erased for user in users["user"]))
         for table, rows in (("items", items), ("users", users)):
             if rows is not None and rows.height:
                 self._lake.upsert(table, rows)
@@ -245,7 +248,8 @@ class Importer:
 
     def _take(self, source: Source, start: int, n_rows: int, frames: Iterator[pl.DataFrame]) -> Counts:
         known = open_window(self._lake, source, start), open_posted_ids(self._lake, source, start)
-        pipeline = Pipeline(source, start, *known)
+        erased = read_erasures(self._home.data / ERASED)
+        pipeline = Pipeline(source, start, *known, erased=lambda: erased)
         counts = Counts()
         for frame in frames:
             at = pipeline.next

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from matinee.core.clock import Clock
+from matinee.core.erasures import Erasures
 from matinee.core.errors import RetryableError
 from matinee.core.logging import get_logger
 from matinee.core.settings import Settings
@@ -47,6 +48,7 @@ class Intake:
         stopping: whether an end was asked for.
         watch: told how far reading has come, and what was committed.
         shared: whether other processes take in this log too.
+        erased: says whose records are to be dropped.
     """
 
     def __init__(
@@ -60,8 +62,10 @@ class Intake:
         watch: Watch,
         *,
         shared: bool = False,
+        erased: Callable[[], Erasures] = Erasures.nobody,
     ) -> None:
         self._watch = watch
+        self._erased = erased
         self._stores = stores
         self._writer = writer
         self._patience = patience
@@ -279,7 +283,8 @@ class Intake:
             start = self._start(source.partition)
         lake = self._stores.lake
         window, posted = open_window(lake, source, start), open_posted_ids(lake, source, start)
-        return Pipeline(source, start, window, posted, timezone=self._settings.stream.timezone)
+        timezone = self._settings.stream.timezone
+        return Pipeline(source, start, window, posted, timezone=timezone, erased=self._erased)
 
     def _make_room(self) -> None:
         """The lake takes less than the log gives. Wait for it; go on without if it does not answer."""

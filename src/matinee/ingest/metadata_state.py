@@ -9,7 +9,7 @@ JSON), `ends` (how far each source's events were looked through), `meta`.
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Self
@@ -173,6 +173,12 @@ class State:
                     gone += connection.execute(query, (_KINDS[kind], key)).rowcount * (table == "ids")
         return gone
 
+    def ids(self, kind: Kind) -> list[str]:
+        """All that are here."""
+        with self._explained():
+            rows = self._connection.execute("SELECT id FROM ids WHERE kind = ?", (_KINDS[kind],)).fetchall()
+        return [row[0] for row in rows]
+
     def outcomes(self, kind: Kind) -> dict[str, int]:
         """How many ids came to what when they were asked for last; `new` were never."""
         query = "SELECT coalesce(outcome, 'new'), count(*) FROM ids WHERE kind = ? GROUP BY 1 ORDER BY 1"
@@ -233,13 +239,13 @@ class State:
 _REMEDY = "Move the file away: it is made again, and what it knew is asked again."
 
 
-def forget_user(home: Home, user: str) -> bool:
-    """Delete what `data/metadata.sqlite` knows of a user, and overwrite it. Returns whether it knew the user.
+def forget_users(home: Home, erased: Container[str]) -> int:
+    """Delete what `data/metadata.sqlite` knows of users, and overwrite it. Returns how many it knew.
 
-    Whoever erases a user deletes the events and days first, then calls this, and deletes the row of `users` last:
-    then the id is not found again in the events, and no answer that was under way comes back.
+    Whoever erases users deletes the events and days first, then calls this, and deletes the rows of `users` last:
+    then the ids are not found again in the events, and no answer that was under way comes back.
     """
     if not (home.data / FILE).exists():
-        return False
+        return 0
     with State(home) as state:
-        return state.forget("user", [user]) > 0
+        return state.forget("user", [user for user in state.ids("user") if user in erased])

@@ -75,7 +75,7 @@ class Watch(Collector):
         records = CounterMetricFamily(
             "matinee_ingest_records", "Records committed to the lake, by what became of them.", labels=["outcome"]
         )
-        for outcome in ("accepted", "repaired", "duplicate", "quarantined"):
+        for outcome in ("accepted", "repaired", "duplicate", "quarantined", "erased"):
             records.add_metric([outcome], getattr(counts, outcome))
         yield records
         reasons = CounterMetricFamily("matinee_ingest_quarantined", "Quarantined records.", labels=["reason"])

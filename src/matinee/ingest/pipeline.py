@@ -1,21 +1,24 @@
 """One batch of records: read, freed of duplicates, counted, and given the shapes that history and lake take.
 
-Everything here is pure but for the windows of duplicates that a `Pipeline` carries from batch to batch.
+Everything here is pure but for the windows of duplicates that a `Pipeline` carries from batch to batch, and for who
+is erased.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from matinee.core.erasures import Erasures
 from matinee.events.frames import read_records
 from matinee.events.offsets import Source
 from matinee.events.schema import Outcome
 from matinee.history.base import Actions
 from matinee.ingest.counts import Counts, count
 from matinee.ingest.duplicates import DuplicateWindow
+from matinee.ingest.erased import named_in
 from matinee.ingest.posted_ids import PostedIds
 from matinee.ingest.window import IS_POSTED
 from matinee.lake.schemas import EVENTS, QUARANTINE, RECEIVED, SERVED, TableSchema
@@ -34,7 +37,7 @@ class Batch:
         source: where they are from.
         start: the position that the batch begins at.
         end: the position that it ends before.
-        frame: `READ_SCHEMA` and `position`, one row per record in order.
+        frame: `READ_SCHEMA` and `position`, one row in order per record that was not dropped.
         counts: the rows by class.
     """
 
@@ -58,6 +61,7 @@ class Pipeline:
         window: keys kept before `start`.
         posted: ids of posted events kept before `start`.
         timezone: IANA name of the zone of a line's local time.
+        erased: says whose records are to be dropped.
     """
 
     def __init__(
@@ -68,12 +72,14 @@ class Pipeline:
         posted: PostedIds | None = None,
         *,
         timezone: str = "UTC",
+        erased: Callable[[], Erasures] = Erasures.nobody,
     ) -> None:
         self.source = source
         self.next = start
         self._window = window
         self._posted = PostedIds() if posted is None else posted
         self._timezone = timezone
+        self._erased = erased
 
     def read(self, records: Records) -> Batch:
         """Classify records of the log.
@@ -85,20 +91,22 @@ class Pipeline:
         return self.take(frame, records.positions)
 
     def take(self, frame: pl.DataFrame, positions: NDArray[np.int64]) -> Batch:
-        """Find the duplicates in a frame of `READ_SCHEMA`, and count.
+        """Drop what is of erased users, find the duplicates in a frame of `READ_SCHEMA`, and count.
 
         Args:
             frame: one row per record in order, at least one.
             positions: int64, shape (n,), increasing, none below `next`.
         """
+        start, self.next, n_read = self.next, int(positions[-1]) + 1, len(positions)
+        if (erased := self._erased()) and (gone := named_in(frame, erased)).any():
+            frame, positions = frame.filter(~gone), positions[~gone]
         duplicate = self._duplicates(frame)
         columns = [pl.Series("position", positions)]
         if duplicate.any():
             again = pl.lit(Outcome.DUPLICATE.value, frame.schema["outcome"])
             outcome = pl.when(pl.Series(duplicate)).then(again).otherwise("outcome")
             columns.append(frame.select(outcome.alias("outcome")).to_series())
-        start, self.next = self.next, int(positions[-1]) + 1
-        counts = count(frame.with_columns(columns[1:]), read=len(positions))
+        counts = count(frame.with_columns(columns[1:]), read=n_read, erased=n_read - frame.height)
         return Batch(self.source, start, self.next, frame.with_columns(columns), counts)
 
     def _duplicates(self, frame: pl.DataFrame) -> NDArray[np.bool_]:
@@ -156,7 +164,7 @@ def _count_row(counts: Counts, start: int, end: int) -> pl.DataFrame:
     row = {
         "start": start,
         "end": end,
-        "read": counts.read,
+        "read": counts.read - counts.erased,  # the lake says nothing of those
         "accepted": counts.accepted,
         "repaired": counts.repaired,
         "duplicate": counts.duplicate,

@@ -119,8 +119,8 @@ def _finish(plan: Path, lake: Lake, importer: Importer, on_imported: Callable[[]
         received = rows["received_at"].to_physical().to_numpy()
         counts = importer.records(document["generation"], rows["raw"].to_list(), received).counts
         on_imported()
-        for where in _places(wanted):
-            lake.transact(QUARANTINE.name, _deleting(where))
+        for where in places(wanted):
+            lake.transact(QUARANTINE.name, deleting(where))
     plan.unlink()
     return counts
 
@@ -142,15 +142,17 @@ def _sorted_out(lake: Lake, timezone: str) -> tuple[pl.DataFrame, int]:
     return pl.concat(readable).sort(_AT), stayed
 
 
-def _places(wanted: pl.DataFrame) -> Iterator[str]:
-    """For Delta, the rows of each source."""
+def places(wanted: pl.DataFrame) -> Iterator[str]:
+    """For Delta, the rows of each source, by `generation`, `partition` and `position`."""
     for (generation, partition), rows in wanted.group_by("generation", "partition", maintain_order=True):
         positions = ", ".join(map(str, rows["position"]))
         source = f"generation = '{str(generation).replace(chr(39), chr(39) * 2)}' AND \"partition\" = {partition}"
         yield f"{source} AND position IN ({positions})"
 
 
-def _deleting(where: str) -> Callable[[DeltaTable], None]:
+def deleting(where: str) -> Callable[[DeltaTable], None]:
+    """A change of the lake that deletes rows."""
+
     def attempt(table: DeltaTable) -> None:
         table.delete(where, commit_properties=exactly_here(), post_commithook_properties=NO_HOOKS)
 

@@ -17,11 +17,13 @@ from typing import Any
 
 from matinee.core.alarms import RaiseAlarm
 from matinee.core.clock import Clock
+from matinee.core.erasures import ERASED
 from matinee.core.errors import FatalError, Fenced, GenerationChanged, RetryableError
 from matinee.core.home import Home
 from matinee.core.logging import get_logger
 from matinee.core.metrics import exposed
 from matinee.core.settings import Settings
+from matinee.ingest.erased import Tombstones
 from matinee.ingest.generations import KnownGenerations
 from matinee.ingest.intake import Intake
 from matinee.ingest.lake_writer import LakeWriter
@@ -127,7 +129,10 @@ class Ingest:
         limits = self._settings.ingest
         watch = Watch(limits, self._raise_alarm)
         stack.enter_context(exposed(watch, limits.metrics_port, setting="ingest.metrics_port"))
-        intake = Intake(stores, writer, self._patience, self._settings, self._clock, stopping, watch, shared=shared)
+        intake = Intake(
+            stores, writer, self._patience, self._settings, self._clock, stopping, watch,
+            shared=shared, erased=Tombstones(self._home.data / ERASED).current,
+        )  # fmt: skip
         stack.callback(intake.close)
         _log.info("ingest_started", generation=stores.log.generation)
         try:

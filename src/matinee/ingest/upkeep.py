@@ -10,6 +10,7 @@ from matinee.core.errors import Locked, OutOfRoom, RetryableError
 from matinee.core.home import Home
 from matinee.core.logging import get_logger
 from matinee.core.settings import Settings
+from matinee.ingest.erasure import StoreErasure
 from matinee.ingest.rebuild import catch_up
 from matinee.ingest.stores import Opened
 from matinee.lake.lake import Lake
@@ -49,7 +50,7 @@ def keep_house(
 
 
 class Upkeep:
-    """Maintenance of the lake within its budget, and history of sources that others put into the lake.
+    """Maintenance of the lake within its budget, erasure, and history of sources that others put into the lake.
 
     An import writes to the lake while ingest runs, but only one process writes to history at a time: that is
     ingest, which then gives history what the import brought. Of several processes that take in one log, one looks
@@ -87,6 +88,7 @@ class Upkeep:
         logs = partial(room_of, "logs", home.logs, None, budget.reserve_megabytes)  # rotation holds its budget
         self._gate = Gate(data, self._clock, self._tell)
         self._logs_gate = Gate(logs, self._clock, self._tell)
+        self._erasure = StoreErasure(home, stores, raise_alarm)
         self._leading = ExitStack()
         self._leads_already = False
         self.caught_up = 0
@@ -122,9 +124,10 @@ class Upkeep:
         return True
 
     def between_commits(self) -> None:
-        """Give history some of what others put into the lake; maintain a lake that nothing comes into."""
+        """Erase who asked for it, give history some of what others put into the lake, maintain an idle lake."""
         if not self._leads():
             return
+        self._erasure.work()
         mine = self._stores.log.generation
         try:
             self.caught_up += catch_up(

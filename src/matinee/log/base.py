@@ -126,6 +126,14 @@ class EventLog(Protocol):
     def trim(self, before: Mapping[int, int]) -> int:
         """Delete records of partition `p` at positions below `before[p]`; returns how many went. See `trims`."""
 
+    def scrub(self) -> None:
+        """Let no byte of what was trimmed be left in the log's own files, where it has any.
+
+        Raises:
+            StoreUnavailable: others were using the log; the same call may go through later.
+            OutOfRoom: the same, because there is no room for a second copy of what is left.
+        """
+
     def close(self) -> None:
         """Let go of what the log holds."""
 

@@ -109,6 +109,9 @@ class KafkaLog:
         """See `EventLog.trim`: deletes nothing."""
         return 0
 
+    def scrub(self) -> None:
+        """See `EventLog.scrub`: what the brokers' disks hold is theirs to delete."""
+
     def close(self) -> None:
         """See `EventLog.close`. Safe to call twice."""
         with self._turn:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Self
 
 from matinee.core.clock import Clock
-from matinee.core.errors import InvalidInput
+from matinee.core.errors import InvalidInput, StoreUnavailable
 from matinee.log.base import Reader, Records, Sharing, ends_too_early
 from matinee.log.sqlite_file import LogFile
 
@@ -108,6 +108,15 @@ class SqliteLog:
             with self._turn, self._file.explained() as connection:
                 connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()  # the file itself shrinks here
         return gone
+
+    def scrub(self) -> None:
+        """See `EventLog.scrub`. Writes what is left anew: appends wait meanwhile."""
+        with self._turn, self._file.explained() as connection:
+            self._file.check_same()
+            connection.execute("VACUUM")
+            (busy, *_) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if busy:
+            raise StoreUnavailable(f"event log {self.path}: others were reading it", remedy="Try again.")
 
     def close(self) -> None:
         """See `EventLog.close`. Safe to call twice."""

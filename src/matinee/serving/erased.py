@@ -9,8 +9,8 @@ from pathlib import Path
 
 from matinee.core.erasures import Erasures, read_erasures
 from matinee.core.errors import MatineeError
+from matinee.core.followed import Followed
 from matinee.core.logging import get_logger
-from matinee.serving.followed import Followed
 
 _log = get_logger(__name__)
 

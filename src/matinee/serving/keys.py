@@ -25,9 +25,9 @@ from starlette.types import Scope as AsgiScope
 
 from matinee.core.clock import Clock
 from matinee.core.errors import MatineeError
+from matinee.core.followed import Followed
 from matinee.core.logging import get_logger
 from matinee.serving.background import Background
-from matinee.serving.followed import Followed
 from matinee.serving.key_file import TOKEN, ApiKey, Scope, hash_token, read_keys
 from matinee.serving.metrics import Family, counter, gauge, labelled_counter
 

@@ -9,10 +9,10 @@ from matinee.bundle.open import Bundle, open_bundle
 from matinee.bundle.verify import verify_bundle
 from matinee.core.clock import Clock
 from matinee.core.errors import MatineeError
+from matinee.core.followed import Followed, Stamp, stamp
 from matinee.core.home import Home
 from matinee.core.logging import get_logger
 from matinee.release.plan import RELEASE, Plan, assign, read_plan, read_plans
-from matinee.serving.followed import Followed, Stamp, stamp
 
 GRACE_SECONDS = 5.0
 """How long a bundle stays open after the last answer began that could use it."""

@@ -42,8 +42,8 @@ from matinee.bundle.open import Bundle
 from matinee.core.clock import DAY, SECOND, Clock
 from matinee.core.errors import InvalidInput, MatineeError
 from matinee.core.files import check_format, write_atomically
+from matinee.core.followed import Followed
 from matinee.core.logging import get_logger
-from matinee.serving.followed import Followed
 
 RULES = "rules.toml"
 """Its name in the home's `data/`."""

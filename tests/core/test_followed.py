@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from matinee.serving.followed import Followed
+from matinee.core.followed import Followed
 
 
 def test_it_has_changed_the_first_time_and_whenever_another_file_stands_there(tmp_path: Path):

@@ -1,0 +1,61 @@
+"""`matinee erase`: what it says, and what is left of the user when it is done."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from matinee.core.clock import SystemClock
+from matinee.core.home import Home
+from matinee.log.open import open_log
+
+WHO, OTHER = "740193862517", "308415527096"
+
+
+@pytest.fixture
+def home(tmp_path):
+    home = Home(tmp_path / "home")
+    with open_log(home.resolve("sqlite:///{data}/log.sqlite"), SystemClock()) as log:
+        log.append([
+            f"2022-01-01T00:00:00,{user},GET /data/m/up+2009/{minute}.mpg".encode()
+            for user in (WHO, OTHER) for minute in range(5)
+        ])  # fmt: skip
+    matinee(home, "ingest", "--until-idle")
+    return home
+
+
+def matinee(home, *words, status=0):
+    command = [sys.executable, "-m", "matinee", *words, "--home", str(home.path), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == status, done.stdout + done.stderr
+    return json.loads(done.stdout)
+
+
+def told(home):
+    return [str(path) for path in home.path.rglob("*") if path.is_file() and WHO.encode() in path.read_bytes()]
+
+
+def test_a_user_is_erased_at_once_where_nobody_else_works_in_the_home(home):
+    assert told(home)
+    assert matinee(home, "erase", WHO) == {"added": True, "stores": "pending", "bundles": "pending"}
+    assert matinee(home, "erase", "--list")["erased"][0]["done_us"] == {}
+    assert matinee(home, "erase", WHO, "--now") == {"added": False, "stores": "done", "bundles": "done"}
+    assert set(matinee(home, "erase", "--list")["erased"][0]["done_us"]) == {"stores", "bundles"}
+    assert told(home) == []
+    assert matinee(home, "lake", "status")["tables"]["events"]["rows"] == 5
+    assert matinee(home, "erase", WHO, "--lift") == {"lifted": True}
+    assert matinee(home, "erase", "--list") == {"erased": []}
+
+
+def test_what_cannot_be_done_is_said(home):
+    said = matinee(home, "erase", WHO, "--lift", status=1)
+    assert "not erased" in said["error"]
+    assert "matinee erase USER" in matinee(home, "erase", status=1)["remedy"]
+    assert matinee(home, "erase", "no id, this", status=1)["kind"] == "InvalidId"
+    with home.lock("ingest"), home.lock("train"):
+        said = matinee(home, "erase", WHO, "--now")
+    assert "matinee ingest is running" in said["stores"]
+    assert "matinee train is running" in said["bundles"]
+    assert "not done" in matinee(home, "erase", WHO, "--lift", status=1)["error"]
+    assert matinee(home, "erase", "--now") == {"stores": "done", "bundles": "done"}
