@@ -108,7 +108,7 @@ def field(head, name):
 
 @contextmanager
 def balanced(folder, toys, *, haproxy=HAPROXIES[0], **changes):
-    """A real HAProxy before the toys; yields its URL and its administration."""
+    """A real HAProxy before the toys, its log in `haproxy.out`; yields its URL and its administration."""
     port, stats_port = free_ports(2)
     fields = {
         "host": "127.0.0.1", "port": port, "stats_port": stats_port, "socket": folder / "haproxy.sock",
@@ -119,9 +119,8 @@ def balanced(folder, toys, *, haproxy=HAPROXIES[0], **changes):
     file = folder / "haproxy.cfg"
     file.write_text(configuration(balancer))
     scheme = "https" if balancer.tls_certificate else "http"
-    process = subprocess.Popen(
-        [haproxy, "-db", "-f", str(file)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    with (folder / "haproxy.out").open("wb") as output:
+        process = subprocess.Popen([haproxy, "-db", "-f", str(file)], stdout=output, stderr=subprocess.DEVNULL)
     try:
         until(lambda: listens(stats_port), "HAProxy listens")
         yield f"{scheme}://127.0.0.1:{port}", Administration(balancer.socket), f"http://127.0.0.1:{stats_port}"

@@ -102,6 +102,17 @@ def test_without_a_server_it_says_so_and_when_to_come_back(folder, haproxy):
         assert httpx.get(f"{url}/recommend/u").status_code == 200
 
 
+def test_what_the_balancer_logs_names_no_user(folder, haproxy):
+    with Toy() as toy, balanced(folder, [toy], haproxy=haproxy) as (url, administration, _):
+        assert httpx.get(f"{url}/recommend/who-is-it").status_code == 200
+        toy.ready = False
+        until(lambda: administration.entries()[0].status == "DOWN", "the toy is down")
+        assert httpx.get(f"{url}/recommend/who-is-it").status_code == 503
+    logged = (folder / "haproxy.out").read_text()
+    assert "toy1 is DOWN" in logged
+    assert "who-is-it" not in logged
+
+
 def test_a_drained_server_is_asked_nothing_until_it_is_taken_back(folder, haproxy):
     with Toy() as one, Toy() as other, balanced(folder, [one, other], haproxy=haproxy) as (url, administration, _):
         administration.drain("toy1")
