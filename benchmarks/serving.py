@@ -18,8 +18,8 @@ options, held to the first core with the process that writes its telemetry; what
 peak: requests a second by `wrk`, where it is installed: each path through the service alone, and the mix (70%
     looked up, 25% folded in and cached, 5% folded in now, all re-ranked), each in interleaved pairs with the
     constants; the median of the pairs' ratios and their spread. Processor time for each answer stands beside: it
-    says the same where other programs take turns on the core. Look-up and mix again with a second server on the
-    last core, which then shares it with `wrk`.
+    says the same where other programs take turns on the core. At half of that rate, p50 and p99 by the generator
+    described below. All again with a second server on the last core, which then shares it with `wrk`.
 latency: an open-loop generator at a fixed rate, half of the look-up's peak unless `--rate` says otherwise, timed
     from when each request was due. Interleaved: telemetry on, telemetry off, and the log stalled for ten of twelve
     seconds (another process holds its write lock). Every answer must be counted as offered, and every one counted
@@ -47,8 +47,8 @@ from matinee.core.home import Home
 from matinee.core.logging import configure_logging
 from matinee.core.settings import LoggingSettings
 from serving_home import folded_in, looked_up, open_home, user
-from serving_latency import measure_latency, settled
-from serving_load import have_wrk, open_loop, peak
+from serving_latency import measure_latency, milliseconds, settled
+from serving_load import have_wrk, open_loop, peak, to_last_core
 from serving_report import divided, seconds_so_far, show, spread, told
 from serving_servers import CONSTANTS, SETTINGS, Target, run_variant, running
 from serving_steps import draw, measure_fold_in, measure_steps
@@ -156,6 +156,22 @@ def measure_peak(
     return report
 
 
+def measure_half_load(
+    servers: dict[str, list[Target]], paths: Paths, found: dict[str, Any], options: argparse.Namespace
+) -> None:
+    """Add to each case its milliseconds at half of its peak: the medians of the rounds, and their spread."""
+    for case, of in found.items():
+        rate = math.floor(of["requests_per_second"][case]["median"] / 2)
+        told(f"{case} at half load, {rate}/s")
+        target = servers[CASES[case][0]][0]
+        rounds = [open_loop(target.port, paths.of(case), rate, options.seconds) for _ in range(options.rounds)]
+        if failed := sum(one.failed for one in rounds):
+            raise SystemExit(f"{failed} requests failed at half load")
+        of["milliseconds_at_half_load"] = {
+            f"p{share:g}": spread([milliseconds(one.latencies, share) for one in rounds]) for share in (50.0, 99.0)
+        }
+
+
 def check_step(targets: Sequence[Target], paths: Sequence[str], step: str | None) -> None:
     """Fail where another step answers than the one that is to be measured."""
     found = {target.step(path) for target in targets for path in paths}
@@ -183,12 +199,14 @@ def measure(home: Home, scratch: Path, options: argparse.Namespace) -> Iterator[
         with ExitStack() as stack:
             servers = start(stack, home, (*SETTINGS, *CONSTANTS), cores[:1])
             found = measure_peak(servers, list(CASES), paths, scratch, options)
+            to_last_core()
+            measure_half_load(servers, paths, found, options)
         rate = rate or found["look_up"]["requests_per_second"]["look_up"]["median"] / 2
         yield "peak", found
         if len(cores) > 1:
             with ExitStack() as stack:
-                servers = start(stack, home, ("matinee", "reranking", *CONSTANTS), (cores[0], cores[-1]))
-                yield "peak_of_two", measure_peak(servers, ("look_up", "mix"), paths, scratch, options)
+                servers = start(stack, home, (*SETTINGS, *CONSTANTS), (cores[0], cores[-1]))
+                yield "peak_of_two", measure_peak(servers, list(CASES), paths, scratch, options)
     if "steps" in options.only:
         told("steps")
         cases = {case: (SETTINGS[CASES[case][0]], paths.of(case)[:CACHED_USERS], CASES[case][1]) for case in CASES

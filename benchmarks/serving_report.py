@@ -29,6 +29,12 @@ def divided(a: Sequence[float], b: Sequence[float]) -> list[float]:
     return [x / y for x, y in zip(a, b, strict=True)]
 
 
+def at_half_load(found: dict[str, Any]) -> str:
+    """Of a case, its percentiles at half of its peak, where they were measured."""
+    of = found.get("milliseconds_at_half_load", {})
+    return "".join(f"  {label} {value['median']:.2f} ms at half load" for label, value in of.items())
+
+
 def show(report: dict[str, Any]) -> None:
     """Print for people."""
     for part in ("peak", "peak_of_two"):
@@ -39,6 +45,7 @@ def show(report: dict[str, Any]) -> None:
                 f"{part:12} {case:15} {rate['median']:7.0f}/s  {cost:5.0f} µs  of constant {ratio['median']:.2f}"
                 f" ({ratio['least']:.2f} to {ratio['greatest']:.2f})"
                 + (f"  {found['records_lost']} records lost" if found["records_lost"] else "")
+                + at_half_load(found)
             )
     latency = report.get("latency")
     if latency:

@@ -101,7 +101,7 @@ def status(home: HomeOption = None, as_json: JsonOption = False) -> None:
             }
         )
         return
-    table = Table("process", "state", "pid", "for", "address", "at the balancer", "requests")
+    table = Table("process", "state", "pid", "for", "address", "at the balancer", "under way")
     for process in processes:
         entry = entries.get(process.name)
         at = (entry.address, entry.status, str(entry.requests)) if entry else ("", "", "")

@@ -204,8 +204,12 @@ _SAID = {
         "The body cannot be read: it is no UTF-8, is nested too deeply, or holds a number of too many digits.",
         JSON_REMEDY,
     ),
+    401: ("", "Send a key that holds; an operator makes one with `matinee keys create NAME --scope read`."),
+    403: ("", "Ask with a key of the scope that this takes; `matinee keys create` makes one."),
     404: ("There is nothing at this path.", "/docs lists what there is."),
     405: ("This path does not answer that method.", "The header Allow names those that it answers; so does /docs."),
+    408: ("", "Send the whole request sooner."),
+    413: ("", "Send less at once, in several requests."),
 }
 
 
