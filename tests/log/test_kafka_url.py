@@ -65,7 +65,20 @@ def test_a_url_of_another_form_is_refused(rest):
         parse_topic(f"kafka://{rest}", {})
 
 
-@pytest.mark.parametrize("option", ["acks", "enable.idempotence", "auto.offset.reset", "enable.auto.commit"])
+@pytest.mark.parametrize(
+    "option",
+    [
+        "acks",
+        "enable.idempotence",
+        "auto.offset.reset",
+        "enable.auto.commit",
+        "group.id",
+        "group.instance.id",
+        "isolation.level",
+        "delivery.timeout.ms",
+        "message.timeout.ms",
+    ],
+)
 @pytest.mark.parametrize("from_environment", [False, True])
 def test_what_promises_rest_on_cannot_be_set(option, from_environment):
     name = f"MATINEE_KAFKA_{option.upper().replace('.', '_')}"

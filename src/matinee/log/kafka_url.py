@@ -26,9 +26,13 @@ _FIXED = frozenset(
         "bootstrap.servers", "metadata.broker.list", "acks", "request.required.acks", "enable.idempotence",
         "enable.auto.commit", "auto.commit.enable", "enable.auto.offset.store", "auto.offset.reset",
         "partition.assignment.strategy", "group.protocol", "enable.partition.eof", "transactional.id",
-        "allow.auto.create.topics",
+        "allow.auto.create.topics", "group.id", "group.instance.id", "isolation.level",
     }
 )  # fmt: skip
+"""Two lakes that named one group would each get a part of the topic, and two processes that named one member would
+keep each other out."""
+_BOUNDED = ("delivery.timeout.ms", "message.timeout.ms")
+"""For librdkafka 0 is without end; whoever posts is to be told that it did not go."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +91,9 @@ def parse_topic(url: str, environment: Mapping[str, str]) -> Topic:
     options = {**added, **given}
     for option in sorted(options.keys() & _FIXED):
         raise _refused(f"{option} is not to be set", "matinee sets it: what the log promises rests on it.")
+    for option in _BOUNDED:
+        if options.get(option) == "0":
+            raise _refused(f"{option} is not to be 0", "Give it a bound in milliseconds, or leave it out.")
     client = {key: value for key, value in options.items() if key not in _OURS}
     return Topic(parts.netloc, name, client, *(_count(options, key) for key in ("partitions", "replication")))
 
