@@ -2,11 +2,18 @@
 
 import contextlib
 import gzip
+import json
+import signal
+import subprocess
+import sys
 import zlib
 from dataclasses import replace
 
+import erasing
 import polars as pl
 import pytest
+from deltalake.exceptions import CommitFailedError
+from deltalake.transaction import AddAction
 from hypothesis import given
 from hypothesis import strategies as st
 from ingest_world import World, until, watch
@@ -24,9 +31,11 @@ from matinee.ingest.erasure import READ_SECONDS, SEEN_US, StoreErasure, erase_no
 from matinee.ingest.metadata_state import Noted, State
 from matinee.ingest.rebuild import catch_up
 from matinee.ingest.stores import Opened
+from matinee.lake import erasure as of_lake
 from matinee.lake.maintenance import maintain
 from matinee.lake.rollup import roll_up
 from matinee.lake.schemas import INGEST_TABLES, TABLES
+from matinee.lake.storage import exactly_here
 
 WHO, OTHER = "740193862517", "308415527096"
 """So long that finding them is no accident."""
@@ -327,6 +336,68 @@ def test_broken_off_anywhere_the_next_call_finishes_it(world, monkeypatch, step,
         assert erase_now(world.home, stores)  # and again, for nothing
         assert rows_of(stores.lake, WHO) == before
     assert files_that_tell(world.home.path, WHO) == []
+
+
+KILLED_IN = (
+    ("history", "rewrite"),
+    ("history", "_copy_beside"),
+    ("store", "swap"),
+    ("log", "scrub"),
+    ("lake", "_forget_older_versions"),
+    ("lake", "checkpoint"),
+    ("lake", "fsync_folder"),
+)
+
+
+@pytest.mark.parametrize(("owner", "function"), KILLED_IN)
+def test_killed_anywhere_the_next_call_finishes_it(world, owner, function):
+    lived_in(world)
+    before = rows_of(world.stores.lake(), WHO)
+    add_erasure(world.home, WHO, world.clock.now_us())
+    for when in ("before", "after"):
+        words = [sys.executable, erasing.__file__, str(world.folder), owner, function, when]
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        assert done.returncode == -signal.SIGKILL, done.stderr
+    with contextlib.ExitStack() as stack:
+        stores = opened(world, stack)
+        assert erase_now(world.home, stores)
+        assert rows_of(stores.lake, WHO) == before
+        assert stores.history.get(OTHER) is not None
+    assert files_that_tell(world.home.path, WHO) == []
+
+
+def test_a_writer_that_slept_cannot_bring_back_a_file_that_goes(world, monkeypatch):
+    """It wrote its file, and wakes between the look at what is in use and the deletion."""
+    lived_in(world)
+    add_erasure(world.home, WHO, world.clock.now_us())
+    with contextlib.ExitStack() as stack:
+        stores = opened(world, stack)
+        lake = stores.lake
+        assert erase_now(world.home, stores)
+        add_erasure(world.home, "999999999999", world.clock.now_us())  # of whom there is nothing: no table changes
+        erased = read_erasures(world.home.data / ERASED)
+        asleep, rows = lake.table("users"), lake.read("users").collect()
+        file = lake.folder / "users" / "part-asleep.parquet"
+        rows.write_parquet(file)
+        action = AddAction(file.name, file.stat().st_size, {}, 0, True, json.dumps({"numRecords": rows.height}))
+        begun = erasure.begin(world.home, stores, erased, erased.pending("stores"))
+        look, woken = of_lake._in_use, []
+
+        def wakes(of, name):
+            found = look(of, name)
+            if name == "users" and not woken:
+                with pytest.raises(CommitFailedError) as refused:
+                    asleep.create_write_transaction(
+                        [action], "append", asleep.schema(), commit_properties=exactly_here()
+                    )
+                woken.append(refused)
+            return found
+
+        monkeypatch.setattr(of_lake, "_in_use", wakes)
+        assert erasure.finish(world.home, stores, erased, begun)
+        assert woken
+        assert lake.read("users").collect().equals(rows)
+        assert not file.exists()
 
 
 def test_a_store_that_is_away_is_asked_again_after_a_minute(world, monkeypatch):

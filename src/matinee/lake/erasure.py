@@ -68,6 +68,8 @@ def delete_files(lake: Lake, files: Files) -> int:
     """
     gone = 0
     for name, candidates in files.items():
+        # Who slept between writing a file and its commit conflicts from here on, so what goes is never committed.
+        lake.transact(name, _marking(lake.clock.now_us()))
         in_use = _in_use(lake, name)
         with store_errors(f"deleting old files of {name}"):
             for path in set(candidates) - in_use:
