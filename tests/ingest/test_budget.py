@@ -8,12 +8,13 @@ from contextlib import contextmanager, suppress
 import pytest
 from ingest_world import World, until, watch
 
-from matinee.core.budget import Gate, Room, Sizes, days_left, measure, used_bytes
+from matinee.core.budget import Gate, Room, Sizes, data_gate, days_left, measure, used_bytes
 from matinee.core.clock import DAY, HOUR, ManualClock
 from matinee.core.errors import OutOfRoom
 from matinee.core.home import Home
 from matinee.core.logging import configure_logging, get_logger, prune_rotated
 from matinee.core.settings import BudgetSettings, LakeSettings, LoggingSettings
+from matinee.ingest.importing import Importer
 
 ANN = "17"
 MEGABYTE = 1_000_000
@@ -221,6 +222,59 @@ def test_the_oldest_rotated_files_go_and_current_ones_never(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["serve.jsonl", "serve.jsonl.1"]
     prune_rotated(tmp_path, 0)
     assert [path.name for path in tmp_path.iterdir()] == ["serve.jsonl"]
+
+
+def test_ingest_holds_the_budget_of_logs_that_others_rotate(tmp_path):
+    world = world_on(tmp_path, logs_megabytes=1, reserve_megabytes=0)
+    for name in ("serve.out", "serve.out.1", "serve.out.2", "supervisord.log.1"):
+        (world.home.logs / name).write_bytes(b"x" * (MEGABYTE // 2))
+    world.append(watch(ANN, "up+2009", 1))
+    world.service().run(until_idle=True)
+    left = list(world.home.logs.iterdir())
+    assert sum(path.stat().st_size for path in left) <= MEGABYTE
+    assert world.home.logs / "serve.out" in left
+
+
+def test_an_idle_ingest_holds_the_budget_of_logs(tmp_path):
+    world = world_on(tmp_path, logs_megabytes=1, reserve_megabytes=0)
+    rotated = world.home.logs / "serve.out.1"
+    rotated.write_bytes(b"x" * 2 * MEGABYTE)
+    with world.running():
+        until(lambda: not rotated.exists())
+
+
+def test_an_import_stops_between_commits_and_goes_on_when_there_is_room(tmp_path, monkeypatch):
+    monkeypatch.setattr("matinee.ingest.importing.CHUNK_ROWS", 2)
+    world = world_on(tmp_path)
+    file = tmp_path / "lines.txt"
+    file.write_bytes(b"".join(f"{watch(ANN, f'm{n}+2009', 1)}\n".encode() for n in range(6)))
+    asked = []
+
+    def full_at_the_second():
+        asked.append(world.rows("events").height)
+        if len(asked) == 2:
+            raise OutOfRoom("full")
+
+    importer = Importer(
+        home=world.home,
+        lake=world.stores.lake(),
+        history=world.stores.history,
+        clock=world.clock,
+        require_room=full_at_the_second,
+    )
+    with pytest.raises(OutOfRoom):
+        importer.lines(file)
+    report = importer.lines(file)
+    assert asked == [0, 2, 2, 4]
+    assert (report.resumed_at, report.counts.read, world.rows("events").height) == (2, 6, 6)
+
+
+def test_the_gate_of_a_command_says_what_to_do_with_the_command(tmp_path):
+    home = Home(tmp_path)
+    (home.data / "ballast").write_bytes(b"x" * MEGABYTE)
+    with pytest.raises(OutOfRoom, match="root data takes") as refused:
+        data_gate(home, BudgetSettings(data_megabytes=1, reserve_megabytes=0), ManualClock()).require()
+    assert "the same command again" in refused.value.remedy
 
 
 def test_log_files_stay_within_their_budget(tmp_path, own_logging):

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from matinee.cli.context import Context, HomeOption, JsonOption, open_context
 from matinee.cli.output import Bars, bars, emit, people
+from matinee.core.budget import data_gate
 from matinee.core.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ def run(
     from matinee.ingest.importing import Importer  # noqa: PLC0415 - a verb imports what it uses
 
     context = open_context("import", home)
+    room = data_gate(context.home, context.settings.budget, context.clock)
+    room.require()  # a data set is downloaded there too
     with bars(quiet=as_json) as progress:
         importer = Importer(
             home=context.home,
@@ -49,6 +52,7 @@ def run(
             clock=context.clock,
             timezone=context.settings.stream.timezone,
             progress=progress,
+            require_room=room.require,
         )
         report = _import(context, importer, source, path, file_format, column, progress)
     if as_json:

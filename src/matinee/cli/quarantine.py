@@ -7,6 +7,7 @@ from rich.table import Table
 
 from matinee.cli.context import HomeOption, JsonOption, open_context
 from matinee.cli.output import emit, people
+from matinee.core.budget import data_gate
 
 app = typer.Typer(no_args_is_help=True, help="What could not be read: by reason, and reading it again.")
 
@@ -48,8 +49,15 @@ def replay(home: HomeOption = None, as_json: JsonOption = False) -> None:
 
     context = open_context("quarantine", home)
     timezone = context.settings.stream.timezone
+    room = data_gate(context.home, context.settings.budget, context.clock)
+    room.require()  # before it is written down what is to be read again
     importer = Importer(
-        home=context.home, lake=context.lake, history=context.history, clock=context.clock, timezone=timezone
+        home=context.home,
+        lake=context.lake,
+        history=context.history,
+        clock=context.clock,
+        timezone=timezone,
+        require_room=room.require,
     )
     done = replay_all(context.home, context.lake, importer, timezone=timezone)
     if as_json:

@@ -9,6 +9,7 @@ database, and answers, which write nothing.
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -96,12 +97,20 @@ class Gate:
         measure: gives the root's room.
         clock: looks are a second apart while there is plenty.
         tell: called with the new state and the room, whenever the state changes.
+        remedy: what the error says is to be done.
     """
 
-    def __init__(self, measure: Callable[[], Room], clock: Clock, tell: Callable[[State, Room], None]) -> None:
+    def __init__(
+        self,
+        measure: Callable[[], Room],
+        clock: Clock,
+        tell: Callable[[State, Room], None] = lambda _state, _room: None,
+        remedy: str | None = None,
+    ) -> None:
         self._measure = measure
         self._clock = clock
         self._tell = tell
+        self._remedy = REMEDY if remedy is None else remedy
         self._state: State = "ok"
         self._looked = float("-inf")
 
@@ -119,12 +128,19 @@ class Gate:
             self._state = room.state
             self._tell(self._state, room)
         if self._state == "full":
-            raise OutOfRoom(_why(room), remedy=REMEDY)
+            raise OutOfRoom(_why(room), remedy=self._remedy)
 
 
 REMEDY = (
     "Writing goes on by itself when there is room. Make some (docs/runbooks/disk-full.md), or raise its budget."
 )
+_AGAIN = "Make room (docs/runbooks/disk-full.md), or raise its budget; then give the same command again."
+
+
+def data_gate(home: Home, budget: BudgetSettings, clock: Clock) -> Gate:
+    """Stands before what a command writes to `data`: one that ends, and whose error says what is the matter."""
+    room = partial(room_of, "data", home.data, budget.data_megabytes, budget.reserve_megabytes)
+    return Gate(room, clock, remedy=_AGAIN)
 
 
 def _why(room: Room) -> str:

@@ -91,6 +91,7 @@ class Importer:
         clock: dates what is taken in.
         timezone: of lines and of tables' times that name none.
         progress: told of the rows done.
+        require_room: asked before each commit; raises `OutOfRoom` where the lake may take no more.
     """
 
     def __init__(
@@ -102,6 +103,7 @@ class Importer:
         clock: Clock,
         timezone: str = "UTC",
         progress: Progress = no_progress,
+        require_room: Callable[[], None] = lambda: None,
     ) -> None:
         self._home = home
         self._lake = lake
@@ -109,6 +111,7 @@ class Importer:
         self._clock = clock
         self._timezone = timezone
         self._progress = progress
+        self._require_room = require_room
 
     def lines(self, path: Path) -> ImportReport:
         """Import a file of records, one a line: lines of the scenario, plain or gzip.
@@ -116,7 +119,8 @@ class Importer:
         Raises:
             InvalidInput: the file cannot be read.
             Locked: another import is running.
-            RetryableError: the lake did not answer; the same import goes on where this one ended.
+            RetryableError: the lake did not answer, or there is no room; the same import goes on where this one
+                ended.
         """
         began = self._clock.monotonic()
         content = content_of(path, self._progress)
@@ -181,6 +185,7 @@ class Importer:
             users = users.remove(pl.Series(user in erased for user in users["user"]))
         for table, rows in (("items", items), ("users", users)):
             if rows is not None and rows.height:
+                self._require_room()
                 self._lake.upsert(table, rows)
 
         def frames(start: int) -> Iterator[pl.DataFrame]:
@@ -256,6 +261,7 @@ class Importer:
             if not frame.height or at + frame.height > n_rows:
                 break
             batch = pipeline.take(frame, np.arange(at, at + frame.height, dtype=np.int64))
+            self._require_room()
             self._lake.commit(source, lake_tables([batch]), start=batch.start, end=batch.end)
             counts += batch.counts
             self._progress("importing", batch.end, n_rows)

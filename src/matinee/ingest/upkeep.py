@@ -5,10 +5,10 @@ from contextlib import ExitStack, suppress
 from functools import partial
 
 from matinee.core.alarms import RaiseAlarm
-from matinee.core.budget import REMEDY, Gate, Room, Sizes, State, measure, room_of
+from matinee.core.budget import MEGABYTE, REMEDY, Gate, Room, Sizes, State, measure, room_of
 from matinee.core.errors import Locked, OutOfRoom, RetryableError
 from matinee.core.home import Home
-from matinee.core.logging import get_logger
+from matinee.core.logging import get_logger, prune_rotated
 from matinee.core.settings import Settings
 from matinee.ingest.erasure import StoreErasure
 from matinee.ingest.rebuild import catch_up
@@ -27,6 +27,8 @@ OTHERS_POSITIONS = 100_000
 """How much of it is folded in at a time, so that commits do not wait long."""
 MAKE_ROOM_SECONDS = 60.0
 """How often maintenance is tried while the lake is full."""
+PRUNE_SECONDS = 10.0
+"""How often the logs are held to their budget."""
 
 
 def keep_house(
@@ -81,7 +83,7 @@ class Upkeep:
         self._protected = protected
         self._stopping = stopping
         self._clock = stores.lake.clock
-        self._looked_at = self._made_room_at = float("-inf")
+        self._looked_at = self._made_room_at = self._pruned_at = float("-inf")
         self._maintained_at = self._clock.monotonic()
         budget = settings.budget
         data = partial(room_of, "data", home.data, budget.data_megabytes, budget.reserve_megabytes)
@@ -100,6 +102,7 @@ class Upkeep:
             self._maintain()
         with suppress(OutOfRoom):  # log files stop by themselves; the alarm is what was wanted
             self._logs_gate.require()
+        self._prune_logs()
 
     def require_room(self) -> None:
         """Return where the lake may take more; where it is full, first see whether maintenance makes room.
@@ -141,10 +144,21 @@ class Upkeep:
             _log.warning("history_not_caught_up", error=str(error))
         if self._is_late():
             self._maintain()
+        self._prune_logs()
 
     def close(self) -> None:
         """Leave it to another process, if there is one."""
         self._leading.close()
+
+    def _prune_logs(self) -> None:
+        """Hold the budget of the logs: what supervisors rotate there prunes nothing."""
+        if self._clock.monotonic() - self._pruned_at < PRUNE_SECONDS:
+            return
+        self._pruned_at = self._clock.monotonic()
+        try:
+            prune_rotated(self._home.logs, round(self._settings.budget.logs_megabytes * MEGABYTE))
+        except OSError as error:
+            _log.warning("logs_not_pruned", error=str(error))
 
     def _leads(self) -> bool:
         if not self._leads_already:

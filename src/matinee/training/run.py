@@ -7,6 +7,7 @@ from matinee.bundle.contents import BundleContents
 from matinee.bundle.manifest import Gate, Manifest, Provenance, list_bundles, source_ends
 from matinee.bundle.provenance import code_version, library_versions
 from matinee.bundle.write import write_bundle
+from matinee.core.budget import data_gate
 from matinee.core.clock import Clock
 from matinee.core.erasures import ERASED, read_erasures
 from matinee.core.errors import Corrupt, GateRefused, Unsuitable
@@ -112,10 +113,13 @@ def train(
         Unsuitable: there is too little to learn from or to evaluate on.
         Corrupt: a repeated run met other data than the first, or would begin from another model.
         DataUnavailable: what a run to repeat began from is no longer kept.
+        OutOfRoom: the data root is full, before the long work or when the bundle is to be written.
     """
     for name in request.models:
         make(name, request.params.get(name))  # a wrong name or parameter is told before the long work
+    room = data_gate(home, settings.budget, clock)
     with home.lock("train"):
+        room.require()
         begin = request.begin_from
         earlier = warm.named(home, begin["version"], begin["content"]) if begin else None
         snapshot, quality = _snapshot(request, home=home, lake=lake, progress=progress)
@@ -134,6 +138,7 @@ def train(
         chosen = _best(evaluations, verdicts)
         if chosen is not None:
             fitted = fit_to_everything(chosen, snapshot, options, earlier or _last(request, chosen, home), progress)
+            room.require()
             version = _publishable_bundle(
                 chosen, fitted, report, settings=options, home=home, clock=clock, progress=progress
             )
