@@ -47,13 +47,38 @@ def test_a_kept_world_goes_on_where_it_was(matinee, tmp_path):
 
 
 def test_who_does_not_answer_leaves_viewers_alone_and_is_counted(matinee, free_port):
-    (day,) = matinee.json("simulate", f"http://127.0.0.1:{free_port}", "--days", 1, *SMALL)["days"]
+    url = f"http://127.0.0.1:{free_port}"
+    told = matinee.json("simulate", url, "--days", 1, *SMALL, status=1)
+    (day,) = told["days"]
+    assert told["error"] == f"none of {day['sessions']:,} asks of {url} was answered"
+    assert url in told["remedy"]
     assert day["failed"] == day["sessions"] > 0
     assert day["pleasure"] == day["alone"] > 0
     (day,) = matinee.json(
         "simulate", "popularity", "--days", 1, "--adversary", "outage@0+12", "--adversary", "push-average", *SMALL
     )["days"]
     assert 0 < day["failed"] < day["sessions"]
+    asked_for = ("--days", 1, "--adversary", "outage", *SMALL)
+    (day,) = matinee.json("simulate", url, *asked_for)["days"]  # nobody was asked, as was wanted
+    assert day["failed"] == day["sessions"]
+
+
+def test_people_are_told_that_nobody_answered(matinee, free_port):
+    done = matinee("simulate", f"http://127.0.0.1:{free_port}", "--days", 1, *SMALL, status=1)
+    assert "asks failed" in done.stdout
+    assert "was answered" in done.stderr
+    assert f"http://127.0.0.1:{free_port}/recommend/1" in done.stderr
+
+
+def test_what_happens_to_a_world_is_told_with_its_target_and_hours(matinee):
+    asked_for = ("--adversary", "push-average@0.5+3", "--adversary", "outage@0+1.5", *SMALL, "--days", 1)
+    told = matinee.json("simulate", "popularity", *asked_for)
+    push, outage = told["adversaries"]
+    assert (push["kind"], push["begins"], push["hours"]) == ("push-average", "2026-01-05T12:00:00+00:00", 3.0)
+    assert outage == {"kind": "outage", "begins": "2026-01-05T00:00:00+00:00", "hours": 1.5, "target": None}
+    shown = matinee("simulate", "popularity", *asked_for).stdout
+    assert f"push-average, 3 hours from 2026-01-05T12:00:00+00:00, movie {push['target']}." in shown
+    assert matinee.json("simulate", "popularity", "--days", 1, *SMALL)["adversaries"] == []
 
 
 def test_what_cannot_be_is_refused_with_what_to_do(matinee, tmp_path):

@@ -46,6 +46,29 @@ def test_a_bad_model_is_worse_than_chance():
     assert live(Popularity(), BadModel(whole_day))[2].share < live(Random())[2].share
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_bad_model_does_not_answer_in_an_outage(order):
+    happening = (Outage(NOON), BadModel(Period.at(0, 24)))[::order]
+    _, lines, _ = live(Popularity(), *happening)
+    answers = [event for event in events(lines) if isinstance(event, Received)]
+    assert {event.status for event in answers if minute_of(event) in NOON} == {0}
+    assert {event.status for event in answers if minute_of(event) not in NOON} == {200}
+
+
+def test_two_attacks_at_once_rate_as_they_would_alone():
+    attacks = [
+        Shilling(NOON, target, accounts=20, fillers=5, first_account=FIRST_ACCOUNT + first)
+        for target, first in ((11, 0), (12, 20))
+    ]
+    world, lines, _ = live(Nothing(), *attacks)
+    ratings = [e for e in events(lines) if isinstance(e, Rating) and int(e.user) >= FIRST_ACCOUNT]
+    assert len({event.user for event in ratings}) == 40
+    for target, first in ((11, 0), (12, 20)):
+        accounts = set(map(str, range(FIRST_ACCOUNT + first, FIRST_ACCOUNT + first + 20)))
+        pushed = [e for e in ratings if e.user in accounts and e.item == world.people.catalogue.ids[target]]
+        assert {event.user for event in pushed if event.rating == 5} == accounts
+
+
 def test_a_trend_is_found_by_people_on_their_own():
     item = 7
     without, with_it = (live(Nothing(), *what)[0] for what in ((), (Trend(Period.at(0, 24), item),)))

@@ -21,6 +21,7 @@ def test_ratings_look_like_those_of_movielens_1m(real_data):
     assert made.item_mean_sd == pytest.approx(real.item_mean_sd, abs=0.04)
     assert made.item_gini == pytest.approx(real.item_gini, abs=0.02)
     assert made.item_top_share == pytest.approx(real.item_top_share, abs=0.03)
+    assert made.item_quantiles == pytest.approx(real.item_quantiles, abs=0.05, rel=0.1)
     assert made.user_gini == pytest.approx(real.user_gini, abs=0.03)
     assert made.user_quantiles == pytest.approx(real.user_quantiles, rel=0.2)
 

@@ -10,23 +10,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from matinee.cli.context import JsonOption
-from matinee.cli.output import Bars, aside, bars, emit, people
+from matinee.cli.output import Bars, aside, bars, complain, emit, people
+from matinee.cli.simulate_told import HEADER, introduction, moral, nobody_answered, row
 from matinee.core.clock import DAY, SECOND, SystemClock
 from matinee.core.errors import ConfigurationError
 from matinee.core.signals import ended_by_signals
 from matinee.simulation.options import MINUTES_A_DAY, WorldOptions
 
 if TYPE_CHECKING:
+    from matinee.simulation.adversaries import Adversary
     from matinee.simulation.recommenders import Recommender
     from matinee.simulation.report import DayReport
     from matinee.simulation.world import World, Write
 
 UNENDING_BEGINS_DAYS_AGO = 30
 """When a world without end begins unless told otherwise: it catches up with the present, at its pace."""
-_HEADER = (
-    f"{'day':>3} {'sessions':>9} {'failed':>6} {'alone':>6} {'got':>5} {'best':>5} {'regret':>6} {'given':>6} "
-    f"{'caused':>6} {'Gini':>5} {'top 1%':>6} {'lines':>10}"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +108,7 @@ def run(
     can give that was **given**; the share of viewing that lists **caused** (else something else, or nothing, had
     been watched); how concentrated viewing is (**Gini**, and what the **top 1%** of
     movies gets). Best, regret and given are of sampled sessions, the rest of all. An ask that fails, or takes more
-    than 600 ms, leaves its viewer alone. Ctrl-C ends it with what there is.
+    than 600 ms, leaves its viewer alone; where all fail, the status is 1. Ctrl-C ends it with what there is.
 
         matinee simulate popularity                    # lists of what is popular
         matinee simulate http://127.0.0.1:8080         # a service, the same viewers
@@ -135,10 +133,19 @@ def run(
         apis=apis,
     )
     document = tell(story, quiet=as_json)
+    nobody = nobody_answered(document)
     if as_json:
-        emit(document)
+        emit(
+            document
+            if nobody is None
+            else document | {"error": str(nobody), "kind": type(nobody).__name__, "remedy": nobody.remedy}
+        )
     else:
-        people.print(_moral(document), soft_wrap=True)
+        people.print(moral(document), soft_wrap=True)
+        if nobody is not None:
+            complain(nobody, as_json=False)
+    if nobody is not None:
+        raise typer.Exit(1)
 
 
 def tell(story: Story, *, quiet: bool) -> dict[str, Any]:
@@ -150,17 +157,19 @@ def tell(story: Story, *, quiet: bool) -> dict[str, Any]:
     with ExitStack() as stack:
         told = stack.enter_context(ended_by_signals())
         progress = stack.enter_context(bars(quiet=quiet))
-        world = _begin(story, stack)
+        world, adversaries = _begin(story, stack)
 
         def day_ended(report: "DayReport") -> None:
             days.append(report)
             _keep(story, world)
             if not quiet:
-                people.print(_row(report), markup=False, soft_wrap=True)
+                people.print(row(report), markup=False, soft_wrap=True)
 
         if not quiet:
-            people.print(_introduction(story, world), soft_wrap=True)
-            people.print(f"[bold]{_HEADER}[/]", soft_wrap=True)
+            people.print(
+                introduction(world.options, world.minute, story.target, story.lines, adversaries), soft_wrap=True
+            )
+            people.print(f"[bold]{HEADER}[/]", soft_wrap=True)
         live(
             world,
             until=story.days * MINUTES_A_DAY or None,
@@ -174,14 +183,15 @@ def tell(story: Story, *, quiet: bool) -> dict[str, Any]:
     return {
         "target": story.target,
         "options": asdict(world.options),
+        "adversaries": [adversary.as_dict() for adversary in adversaries],
         "minutes": world.minute,
         "days": [report.as_dict() for report in days],
     }
 
 
-def _begin(story: Story, stack: ExitStack) -> "World":
-    """The world with its past, or as it was kept; what it opened is closed with the stack."""
-    from matinee.simulation.adversaries import parse_disturbance  # noqa: PLC0415
+def _begin(story: Story, stack: ExitStack) -> "tuple[World, list[Adversary]]":
+    """The world with its past, or as it was kept, and what happens to it; the stack closes what it opened."""
+    from matinee.simulation.adversaries import parse_adversaries  # noqa: PLC0415
     from matinee.simulation.catalogue import make_catalogue  # noqa: PLC0415
     from matinee.simulation.keeping import go_on, kept_options  # noqa: PLC0415
     from matinee.simulation.world import World  # noqa: PLC0415
@@ -190,7 +200,8 @@ def _begin(story: Story, stack: ExitStack) -> "World":
     if story.keep is not None and goes_on:
         options = replace(options, start_us=kept_options(story.keep).start_us)
     catalogue = make_catalogue(options)
-    happening = [parse_disturbance(text, options, catalogue) for text in story.adversaries]
+    adversaries = parse_adversaries(story.adversaries, options, catalogue)
+    happening = [adversary.disturbance for adversary in adversaries]
     world = World(options, _recommender(story.target, stack), _writer(story, stack), happening)
     if story.keep is not None and goes_on:
         go_on(world, story.keep)
@@ -198,7 +209,7 @@ def _begin(story: Story, stack: ExitStack) -> "World":
         world.live_through_past()
     if story.apis is not None:
         _describe(world, story.apis, stack)
-    return world
+    return world, adversaries
 
 
 def _describe(world: "World", port: int, stack: ExitStack) -> None:
@@ -269,37 +280,3 @@ def _clock_face(progress: Bars) -> Callable[[int], None]:
         progress(f"day {day}", within + 1, MINUTES_A_DAY)
 
     return passed
-
-
-def _introduction(story: Story, world: "World") -> str:
-    options = world.options
-    first = datetime.fromtimestamp(options.start_us / SECOND, UTC)
-    goes_on = f", goes on at minute {world.minute:,}" if world.minute else ""
-    return (
-        f"A world of {options.viewers:,} viewers and {options.movies:,} movies, seed {options.seed}, from "
-        f"{first:%Y-%m-%d}{goes_on}. It asks {story.target}; its lines go to {story.lines or 'nobody'}."
-    )
-
-
-def _row(report: "DayReport") -> str:
-    return (
-        f"{report.day:>3} {report.sessions:>9,} {report.failed:>6,} {report.alone:>6.3f} {report.pleasure:>5.3f} "
-        f"{report.best:>5.3f} {report.regret:>6.3f} {report.share:>6.1%} {report.caused:>6.1%} {report.gini:>5.3f} "
-        f"{report.top_share:>6.1%} {report.lines:>10,}"
-    )
-
-
-def _moral(document: dict[str, Any]) -> str:
-    days = document["days"]
-    sessions = sum(day["sessions"] for day in days)
-    if not sessions:
-        return "No day has ended."
-
-    def mean(name: str) -> float:
-        return float(sum(day[name] * day["sessions"] for day in days) / sessions)
-
-    failed = sum(day["failed"] for day in days)
-    return (
-        f"[bold]A session gave {mean('pleasure'):.3f}[/], without recommendations {mean('alone'):.3f}; of what "
-        f"recommending can give, {mean('share'):.1%} was given. {failed:,} of {sessions:,} asks failed."
-    )

@@ -35,6 +35,10 @@ class Period:
 class Disturbance(Protocol):
     """Something that happens to a world. Called every minute, also before and after its period."""
 
+    @property
+    def period(self) -> Period:
+        """When."""
+
     def fame(self, minute: int, fame: NDArray[np.float64]) -> NDArray[np.float64]:
         """The weights, (n,), with which movies come to mind."""
 
@@ -100,13 +104,17 @@ class _Away:
 
 @dataclass(frozen=True, slots=True)
 class BadModel(Harmless):
-    """The answers are those of a model that has learnt the opposite: what each viewer likes least comes first."""
+    """The answers are those of a model that has learnt the opposite: what each viewer likes least comes first.
+
+    In an outage it gives none either, whichever of the two is named first.
+    """
 
     period: Period
 
     def before(self, minute: int, recommender: Recommender) -> Recommender:
         """See `Disturbance.before`."""
-        return _Worst() if minute in self.period else recommender
+        answers = minute in self.period and not isinstance(recommender, _Away)
+        return _Worst() if answers else recommender
 
 
 class _Worst:

@@ -30,6 +30,7 @@ class Shilling(Harmless):
         aim: `push` or `nuke`.
         accounts: how many.
         fillers: movies that each rates besides the target.
+        first_account: their ids go up from here; of two attacks each needs its own.
     """
 
     period: Period
@@ -38,6 +39,7 @@ class Shilling(Harmless):
     aim: Aim = "push"
     accounts: int = 100
     fillers: int = 30
+    first_account: int = FIRST_ACCOUNT
 
     def add_lines(self, minute: int, log: MinuteLog, people: People, random: np.random.Generator) -> None:
         """See `Disturbance.add_lines`."""
@@ -53,7 +55,7 @@ class Shilling(Harmless):
         seconds = np.sort(random.integers(0, 60, items.size))
         for item, star, second in zip(items.tolist(), stars.tolist(), seconds.tolist(), strict=True):
             name = people.catalogue.ids[item].encode()
-            log.add(b"%b,%d,GET /rate/%b=%d" % (log.time(second), FIRST_ACCOUNT + account, name, star), second)
+            log.add(b"%b,%d,GET /rate/%b=%d" % (log.time(second), self.first_account + account, name, star), second)
 
     def _profile(self, people: People, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """The movies of one account, the target last, and their stars."""
