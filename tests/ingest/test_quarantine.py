@@ -12,6 +12,7 @@ from ingest_world import World
 
 from matinee.core.errors import Locked
 from matinee.events.envelope import wrap_event
+from matinee.events.lines import MAX_RECORD_BYTES
 from matinee.events.offsets import Source
 from matinee.events.types import Rating
 from matinee.ingest import quarantine
@@ -83,6 +84,20 @@ def test_what_now_reads_comes_in_once_and_the_rest_stays(world):
     put(world, rated(5, 10))  # the reader learns on
     assert again(world)[0]["accepted"] == 1
     assert users(world) == ["10", "7", "8", "9", "ann"]
+
+
+def test_what_was_too_long_stays_though_its_beginning_reads(world):
+    """Of a record beyond `MAX_RECORD_BYTES` no more is kept: what is cut off may be what made it another one."""
+    begin = b"2024-03-01T11:00:00,7,recommendation request h.example:8082, status 0, result: "
+    whole = begin + b"it broke " * 9_000
+    world.append(whole.decode())
+    assert world.ingest().counts.reasons == {"too_long": 1}
+    (kept,) = world.rows("quarantine")["raw"]
+    assert kept == whole[:MAX_RECORD_BYTES]
+    put(world, kept, source=Source("the same", 0))  # refused for another reason, it would be taken in
+    counts, stayed = again(world)
+    assert (counts["accepted"], stayed) == (1, 1)
+    assert world.rows("quarantine")["reason"].to_list() == ["too_long"]
 
 
 def test_many_steps_and_a_batch_row_for_each(world, monkeypatch):

@@ -4,7 +4,8 @@
 
 They come in as a source of their own, on the path of an import: duplicates are found, counts are stored, history
 follows. Which ones is written down before, so that a replay that was killed is finished by the next one, with the
-same records under the same name: nothing twice, nothing lost. Those that still don't read stay as they are.
+same records under the same name: nothing twice, nothing lost. Those that still don't read stay as they are, and so
+do those that were too long: only their beginning is kept, which might read as another record.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ from deltalake import DeltaTable
 from matinee.core.files import read_json, write_json
 from matinee.core.home import Home
 from matinee.events.frames import read_records
-from matinee.events.schema import Outcome
+from matinee.events.schema import Outcome, Reason
 from matinee.ingest.counts import Counts
 from matinee.ingest.generations import FILE_GENERATION
 from matinee.ingest.importing import Importer
@@ -128,8 +129,9 @@ def _finish(plan: Path, lake: Lake, importer: Importer, on_imported: Callable[[]
 def _sorted_out(lake: Lake, timezone: str) -> tuple[pl.DataFrame, int]:
     """The offsets of the records that now read, in order, and how many do not."""
     readable, stayed = [pl.DataFrame(schema={name: QUARANTINE.columns[name] for name in _AT})], 0
-    columns = [*_AT, "raw", "received_at"]
+    columns = [*_AT, "raw", "received_at", "reason"]
     whole = pl.col("raw").is_not_null() & pl.col("received_at").is_not_null()
+    whole &= pl.col("reason").ne_missing(Reason.TOO_LONG.value)
     with store_errors("reading the quarantine"):
         batches = lake.read(QUARANTINE.name, columns=columns).collect_batches(chunk_size=STEP)
         for batch in batches:
