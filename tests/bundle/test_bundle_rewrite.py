@@ -4,6 +4,7 @@ import tempfile
 from pathlib import Path
 
 import bundle_samples
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,6 +14,7 @@ from matinee.bundle.open import open_bundle
 from matinee.bundle.users import USERS, Users, copy_users
 from matinee.bundle.write import rewrite_bundle, write_bundle
 from matinee.core.clock import ManualClock
+from matinee.core.errors import InvalidInput
 
 IDS = [f"viewer-{row:03d}" for row in range(40)]
 
@@ -88,3 +90,17 @@ def test_users_are_copied_whole_however_many_at_once(tmp_path: Path, at_once: in
     assert [pair for pairs in copy.pairs(3) for pair in pairs] == kept
     source.close()
     copy.close()
+
+
+def test_what_is_liked_of_late_is_kept_and_without_it_popularity_stands_for_it(tmp_path):
+    order = np.array([3, 1, 0, 2, 5, 4], dtype=np.int32)
+    version = written(tmp_path, trending=order)
+    copy = rewrite_bundle(tmp_path / version, read_manifest(tmp_path / version), {IDS[0]})
+    for name in (version, copy):
+        with open_bundle(tmp_path / name, tmp_path / "run") as bundle:
+            assert bundle.trending().tolist() == order.tolist()
+    other = tmp_path / "other"
+    with open_bundle(other / written(other), tmp_path / "run") as bundle:
+        assert bundle.trending().tolist() == bundle.popular().tolist()
+    with pytest.raises(InvalidInput, match="every item once"):
+        written(tmp_path, trending=np.zeros(6, dtype=np.int32))

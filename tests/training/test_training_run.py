@@ -1,3 +1,4 @@
+import dataclasses
 import multiprocessing
 
 import msgspec
@@ -224,3 +225,20 @@ def test_segments_have_popularity_of_their_own():
     overall, by_segment = popularity_orders(data, np.array([0, 0, 1, -1], dtype=np.int16), 2, 4.0)
     assert overall.tolist() == [0, 1, 2, 3]  # two each; the 1-star rating counts for nothing
     assert by_segment.tolist() == [[0, 1, 2, 3], [1, 0, 2, 3]]
+
+
+def test_what_is_liked_of_late_counts_half_after_each_week():
+    from matinee.core.clock import DAY
+    from matinee.dataset.interactions import Interactions
+    from matinee.training.answers import TRENDING_DAYS, trending_order
+
+    week = round(TRENDING_DAYS * DAY)
+    item = np.array([0, 0, 0, 1, 1, 2, 3], dtype=np.int32)
+    user = np.arange(7, dtype=np.int32)
+    rating = np.array([5, 5, 5, 5, 5, 5, 1], dtype=np.float32)
+    weeks_ago = np.array([2, 2, 2, 1, 1, 0, 0])
+    times = (100 - weeks_ago) * week
+    data = Interactions(7, 5, user, item, rating, np.full(7, np.nan, dtype=np.float32), times)
+    # Item 0: 3/4; item 1: 2/2; item 2: 1, and liked by fewer ever; 3 was met and not liked, 4 never met.
+    assert trending_order(data, 4.0).tolist() == [1, 2, 0, 3, 4]
+    assert trending_order(dataclasses.replace(data, time_us=None), 4.0) is None

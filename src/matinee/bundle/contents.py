@@ -108,6 +108,7 @@ class BundleContents:
         users: blocks of users, read once; no user stands there twice.
         fold_in: what the model's `fold_in_arrays()` gives; empty where it does not fold in.
         attributes: what is known of the items; None where nothing is.
+        trending: int32, shape (n_items,); all item indices, most liked of late first; None where that is not known.
 
     Raises:
         InvalidInput: something does not fit together; says what.
@@ -122,6 +123,7 @@ class BundleContents:
     users: Iterable[UserBlock]
     fold_in: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)
     attributes: ItemAttributes | None = None
+    trending: NDArray[np.int32] | None = None
 
     def __post_init__(self) -> None:
         n_items, n_segments = len(self.items), len(self.segments)
@@ -134,7 +136,11 @@ class BundleContents:
         expect("item_minutes", self.item_minutes, "float32", (n_items,))
         expect("popular", self.popular, "int32", (n_items,))
         expect("popular_by_segment", self.popular_by_segment, "int32", (n_segments, n_items))
-        for row in (self.popular, *self.popular_by_segment):
+        orderings = [self.popular, *self.popular_by_segment]
+        if self.trending is not None:
+            expect("trending", self.trending, "int32", (n_items,))
+            orderings.append(self.trending)
+        for row in orderings:
             if not np.array_equal(np.sort(row), np.arange(n_items)):
                 raise InvalidInput("an ordering by popularity does not hold every item once")
         for name, array in self.fold_in.items():

@@ -16,7 +16,7 @@ from matinee.bundle.attributes import ATTRIBUTE_PREFIX, ATTRIBUTES, ItemAttribut
 from matinee.bundle.manifest import Manifest
 from matinee.bundle.users import USERS, UserEntry, Users
 from matinee.bundle.verify import verify_bundle
-from matinee.bundle.write import FOLD_IN_PREFIX, ITEM_MINUTES, ITEMS, POPULAR
+from matinee.bundle.write import FOLD_IN_PREFIX, ITEM_MINUTES, ITEMS, POPULAR, TRENDING
 from matinee.core.errors import Corrupt
 from matinee.core.mapped import MappedFile
 from matinee.events.offsets import Source
@@ -45,6 +45,7 @@ class Bundle:
         self.item_minutes: NDArray[np.float32] = _read(path / ITEM_MINUTES)
         """float32, shape (n_items,)."""
         self._popular: NDArray[np.int32] = _read(path / POPULAR)
+        self._trending: NDArray[np.int32] | None = _read(path / TRENDING) if TRENDING in manifest.files else None
         self._fold_in: FoldIn | None = _open_fold_in(path, manifest)
         self._factors = MappedFile(path / FACTORS) if self._fold_in else None
         self.attributes: ItemAttributes = _open_attributes(path, manifest)
@@ -78,6 +79,10 @@ class Bundle:
         row = 0 if segment is None or not 0 <= segment < len(self._popular) - 1 else segment + 1
         ordering: NDArray[np.int32] = self._popular[row]
         return ordering
+
+    def trending(self) -> NDArray[np.int32]:
+        """All item indices, most liked of late first, int32, shape (n_items,); `popular()` where unknown."""
+        return self.popular() if self._trending is None else self._trending
 
     def is_newer(self, offsets: Mapping[Source, int]) -> bool:
         """Whether any of these offsets is not in the bundle's snapshot.

@@ -31,6 +31,7 @@ from matinee.core.files import fsync_file, fsync_folder
 ITEMS = "items.txt"
 ITEM_MINUTES = "item_minutes.npy"
 POPULAR = "popular.npy"
+TRENDING = "trending.npy"
 FOLD_IN_PREFIX = "fold_in-"
 _WRITING = ".writing-"
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -165,6 +166,7 @@ def _write_files(folder: Path, contents: BundleContents) -> int:
     arrays = {
         ITEM_MINUTES: contents.item_minutes,
         POPULAR: np.vstack([contents.popular[np.newaxis], contents.popular_by_segment]),
+        **({} if contents.trending is None else {TRENDING: contents.trending}),
         **{f"{FOLD_IN_PREFIX}{name}.npy": array for name, array in contents.fold_in.items()},
         **{f"{ATTRIBUTE_PREFIX}{name}.npy": array for name, array in attributes.arrays().items()},
     }

@@ -9,6 +9,7 @@ from scipy import sparse
 
 from matinee.bundle.attributes import ItemAttributes
 from matinee.bundle.contents import UserBlock
+from matinee.core.clock import DAY
 from matinee.dataset.interactions import Interactions
 from matinee.dataset.snapshot import ExtraUsers, Snapshot
 from matinee.models.base import Model
@@ -16,6 +17,8 @@ from matinee.models.top_n import top_n
 from matinee.training.candidates import StepProgress
 
 BLOCK = 8_192
+TRENDING_DAYS = 7.0
+"""Half-life of a like in the order of what is liked of late."""
 
 
 def user_blocks(
@@ -72,6 +75,21 @@ def item_attributes(snapshot: Snapshot) -> ItemAttributes:
     return ItemAttributes(
         titles=known.titles, genres=known.genres, **known.arrays(), interactions=met.astype(np.int32)
     )
+
+
+def trending_order(interactions: Interactions, positive_rating: float) -> NDArray[np.int32] | None:
+    """All items by likes of late, (n_items,): one of d days before the latest event counts 2^(−d / 7).
+
+    Ties, such as items that nobody liked, follow in the order of popularity. Nothing where the data has no times.
+    """
+    if interactions.time_us is None or not len(interactions):
+        return None
+    liked = interactions.positive(positive_rating)
+    items, times = interactions.item_index[liked], interactions.time_us[liked]
+    ages = (interactions.time_us.max() - times) / DAY
+    of_late = np.bincount(items, weights=np.exp2(-ages / TRENDING_DAYS), minlength=interactions.n_items)
+    ever = np.bincount(items, minlength=interactions.n_items)
+    return np.lexsort((-ever, -of_late)).astype(np.int32)
 
 
 def popularity_orders(

@@ -19,7 +19,7 @@ from matinee.dataset.splits import split
 from matinee.lake.lake import Lake
 from matinee.models.registry import make
 from matinee.training import warm
-from matinee.training.answers import item_attributes, popularity_orders, user_blocks
+from matinee.training.answers import item_attributes, popularity_orders, trending_order, user_blocks
 from matinee.training.candidates import Evaluation, StepProgress, bias_rmse, evaluate
 from matinee.training.exposure import TABLE as SERVED
 from matinee.training.exposure import Shown, shown_by_popularity
@@ -260,6 +260,7 @@ def _publishable_bundle(
         users=user_blocks(model, snapshot, n=settings.top_n, threads=settings.threads, progress=progress),
         fold_in=model.fold_in_arrays(),
         attributes=item_attributes(snapshot),
+        trending=trending_order(snapshot.interactions, settings.positive_rating),
     )
     return write_bundle(home.bundles, contents=contents, clock=clock)
 

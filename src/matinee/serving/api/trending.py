@@ -1,4 +1,4 @@
-"""What is popular."""
+"""What is liked of late."""
 
 from collections.abc import Iterator
 from typing import Annotated
@@ -17,9 +17,12 @@ from matinee.serving.api.responses import problems
 router = APIRouter(tags=["items"])
 
 
-@router.get("/v1/trending", summary="What is popular", responses=problems())
+@router.get("/v1/trending", summary="What is liked of late", responses=problems())
 async def read_trending(request: Request, wanted: Annotated[TrendingQuery, Query()]) -> TrendingAnswer:
-    """What most people liked when the model was made: of all, or by segment of users, or by genre.
+    """What most people liked of late when the model was made: of all, or by genre, or by segment of users.
+
+    Of all and by genre a like counts half after a week; where the data has no times, and within segments, all count
+    the same.
 
     What is blocked, not available, or not for every age is left out.
     """
@@ -35,13 +38,13 @@ async def read_trending(request: Request, wanted: Annotated[TrendingQuery, Query
 
 
 def _orderings(bundle: Bundle, by: str) -> Iterator[tuple[str | None, NDArray[np.int32], NDArray[np.bool_]]]:
-    """Of each group: its name, all items by popularity in it, and which of them belong to it."""
+    """Of each group: its name, all items in their order, and which of them belong to it."""
     everything = np.ones(len(bundle.items), dtype=np.bool_)
     if by == "overall":
-        yield None, bundle.popular(), everything
+        yield None, bundle.trending(), everything
     elif by == "segment":
         for segment, name in enumerate(bundle.manifest.segments):
             yield name, bundle.popular(segment), everything
     else:
         for column, name in enumerate(bundle.attributes.genres):
-            yield name, bundle.popular(), bundle.attributes.genre_mask[:, column]
+            yield name, bundle.trending(), bundle.attributes.genre_mask[:, column]
