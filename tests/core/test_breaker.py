@@ -59,6 +59,21 @@ def test_a_slow_call_counts_like_one_that_fails_and_its_answer_is_used(store: St
     assert store.breaker.state is State.OPEN
 
 
+def test_a_very_slow_call_counts_as_often_as_it_took_too_long(store: Store):
+    store.seconds = (FAILURES - 0.5) * SLOW_SECONDS
+    assert store.ask() == "here"
+    assert store.breaker.state is State.CLOSED
+    assert store.ask() == "here"
+    assert store.breaker.state is State.OPEN
+
+
+def test_one_call_that_takes_longer_than_an_answer_may_is_enough(store: Store):
+    store.seconds = (FAILURES + 0.01) * SLOW_SECONDS
+    assert store.ask() == "here"
+    with pytest.raises(CircuitOpen):
+        store.ask()
+
+
 def test_one_call_is_let_through_when_the_pause_is_over_and_decides(store: Store):
     store.fails = True
     store.ask_in_vain(FAILURES)

@@ -73,7 +73,7 @@ def test_a_history_that_is_deleted_is_given_up_and_a_new_one_is_taken_up(home, h
 def test_a_slow_history_is_left_alone_for_longer_and_longer(home, released, history, seconds):
     with faulty_server(home) as (url, _):
         until(lambda: folded_in(url), "the history is read")
-        with all_answered(url, connections=1, pause=0.02) as counted:
+        with all_answered(url, connections=8, pause=0.02) as counted:
             (home.run / "history-seconds").write_text(str(seconds))
             began = time.monotonic()
             noticed = seconds_until(lambda: metrics(url)["matinee_history_open"] == 0, "it is left alone")

@@ -40,10 +40,13 @@ def test_a_server_that_does_not_listen_costs_nothing(folder, haproxy):
     [
         ("/v1/events", {"Idempotency-Key": "post-1"}, True),
         ("/v1/events", {}, False),
-        ("/v1/recommendations", {"Idempotency-Key": "post-1"}, False),
+        ("/v1/recommendations", {}, True),
+        ("/v1/sessions/recommendations", {}, True),
+        ("/v1/predictions", {}, True),
+        ("/v1/others", {"Idempotency-Key": "post-1"}, False),
     ],
 )
-def test_a_post_is_repeated_only_where_ids_tell_a_repeat(folder, haproxy, path, headers, again):
+def test_a_post_is_repeated_only_where_it_asks_or_ids_tell_a_repeat(folder, haproxy, path, headers, again):
     with (
         Toy(lambda head: None) as one,
         Toy() as other,

@@ -93,7 +93,7 @@ def test_a_store_that_became_slow_is_left_alone_for_a_while(home: Home, history:
 
     class Slow(LmdbHistory):
         def glance(self, user):
-            clock.sleep(2 * SLOW_SECONDS)
+            clock.sleep(1.5 * SLOW_SECONDS)
             return super().glance(user)
 
     live = LiveHistory(lambda: Slow(home.data / "history", read_only=True), clock)
@@ -112,7 +112,7 @@ def test_a_store_that_opens_at_once_and_answers_late_is_back_only_when_it_is_qui
     act(history, "u", ["a+1"], position=0)
     history.close()
     clock = ManualClock()
-    seconds = 2 * SLOW_SECONDS
+    seconds = 1.5 * SLOW_SECONDS
 
     class Slow(LmdbHistory):
         def glance(self, user):

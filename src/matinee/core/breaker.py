@@ -17,7 +17,10 @@ from matinee.core.logging import get_logger
 FAILURES = 5
 """Calls in a row that fail or are slow before the breaker opens."""
 SLOW_SECONDS = 0.025
-"""A call that takes longer is as bad as one that fails: a quarter of an answer's deadline."""
+"""A call that takes longer is as bad as one that fails: a quarter of an answer's deadline.
+
+It counts once for each time that it took so long: while a server waits for one answer, all others wait too.
+"""
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 """Seconds that it stays open: doubled each time it opens again, and drawn from the upper half of that."""
 
@@ -109,7 +112,7 @@ class Breaker:
             raise
         took = self._clock.monotonic() - start
         if took > slow_seconds:
-            self._failed(f"it took {took * 1e3:.0f} ms")
+            self._failed(f"it took {took * 1e3:.0f} ms", counts=int(took / slow_seconds))
         elif self._in_a_row or self._open_until is not None:
             self._succeeded()
         return found
@@ -129,9 +132,9 @@ class Breaker:
         if was_open:
             _log.info("breaker_closed", store=self.name)
 
-    def _failed(self, why: str) -> None:
+    def _failed(self, why: str, *, counts: int = 1) -> None:
         with self._lock:
-            self._in_a_row += 1
+            self._in_a_row += counts
             again, self._trying = self._trying, False
             if not again and (self._open_until is not None or self._in_a_row < FAILURES):
                 return  # not yet; or a call that began before it opened
