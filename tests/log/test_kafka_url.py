@@ -1,5 +1,7 @@
 """What a topic's URL may say, what it may not, and that no secret is ever shown."""
 
+from urllib.parse import quote
+
 import pytest
 
 from matinee.core.errors import ConfigurationError
@@ -85,6 +87,13 @@ def test_what_promises_rest_on_cannot_be_set(option, from_environment):
     url, environment = ("", {name: "0"}) if from_environment else (f"?{option}=0", {})
     with pytest.raises(ConfigurationError, match=option):
         parse_topic(f"kafka://a:9092/t{url}", environment)
+
+
+@pytest.mark.parametrize("time", ["0", "00", "+0", "0x0", "-1", ""])
+def test_a_delivery_has_a_bound(time):
+    with pytest.raises(ConfigurationError, match=r"message\.timeout\.ms"):
+        parse_topic(f"kafka://a:9092/t?message.timeout.ms={quote(time)}", {})
+    assert parse_topic("kafka://a:9092/t?message.timeout.ms=5000", {}).client == {"message.timeout.ms": "5000"}
 
 
 @pytest.mark.parametrize("count", ["0", "-2", "many", "1.5", ""])

@@ -20,6 +20,7 @@ ENVIRONMENT = "MATINEE_KAFKA_"
 _SERVER = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}")
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
 _SECRET = re.compile(r"password|secret|pem$|jwk|assertion|oauthbearer\.config")
+_MILLISECONDS = re.compile(r"[1-9][0-9]*")
 _OURS = frozenset({"partitions", "replication"})
 _FIXED = frozenset(
     {
@@ -92,8 +93,8 @@ def parse_topic(url: str, environment: Mapping[str, str]) -> Topic:
     for option in sorted(options.keys() & _FIXED):
         raise _refused(f"{option} is not to be set", "matinee sets it: what the log promises rests on it.")
     for option in _BOUNDED:
-        if options.get(option) == "0":
-            raise _refused(f"{option} is not to be 0", "Give it a bound in milliseconds, or leave it out.")
+        if option in options and not _MILLISECONDS.fullmatch(options[option]):
+            raise _refused(f"{option} is not a number above 0", "Give it a bound in milliseconds, or leave it out.")
     client = {key: value for key, value in options.items() if key not in _OURS}
     return Topic(parts.netloc, name, client, *(_count(options, key) for key in ("partitions", "replication")))
 
