@@ -340,7 +340,7 @@ def test_broken_off_anywhere_the_next_call_finishes_it(world, monkeypatch, step,
 
 KILLED_IN = (
     ("history", "rewrite"),
-    ("history", "_copy_beside"),
+    ("store", "copy_without"),
     ("store", "swap"),
     ("log", "scrub"),
     ("lake", "_forget_older_versions"),

@@ -6,11 +6,9 @@ machine's boot id in the file `unsynced`, and `sync` removes it. Where it names 
 trusted: readers refuse it, and the next writer sets it aside and starts empty, to be filled from the lake.
 """
 
-import fcntl
 import os
 import shutil
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,13 +28,14 @@ from matinee.core.errors import (
 )
 from matinee.core.files import check_format, fsync_folder, write_atomically
 from matinee.core.mapped import MappedFile
+from matinee.history.moving import copy_without, swap
+from matinee.history.writer_lock import WriterLock
 
 STORE_FORMAT = 1
 MAP_BYTES = 4 << 30
 """Address space to begin with, doubled when full; the file itself grows as it is filled."""
 
 _MAX_READERS = 1_024
-_OPENING_SECONDS, _LOOK_SECONDS = 2.0, 0.02
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _SCARCE_BYTES = 64 << 10
 """A disk with less is full: LMDB tells a write that was cut short as an input/output error."""
@@ -82,17 +81,16 @@ class Environment:
         self._map_bytes = map_bytes
         self._reading = threading.Lock()  # held while any transaction but the writer's is open, and to resize
         self._writing = threading.Lock()
-        self._lock_file, self._alone = -1, False
+        self._lock: WriterLock | None = None
         if not read_only:
             path.mkdir(parents=True, exist_ok=True)
-            self._lock_file, self._alone = _lock(path / "writer.lock", shared=shared)
+            self._lock = WriterLock(path, shared=shared)
         try:
             self._open()
-            if shared and self._alone:
-                fcntl.flock(self._lock_file, fcntl.LOCK_SH)
-                self._alone = False
+            if shared and self._lock is not None:
+                self._lock.share()
         except BaseException:
-            self._unlock()
+            self._let_go()
             raise
 
     def read(self, body: Callable[[Any], _Result]) -> _Result:
@@ -164,7 +162,8 @@ class Environment:
                 for left in (*self.path.glob("data.mdb.*"), self._data.with_suffix(".set-aside")):
                     left.unlink(missing_ok=True)
                 with self._turn() as transaction:
-                    n_out = self._copy_beside(transaction, keep)
+                    size = self._env.info()["map_size"]
+                    n_out = copy_without(transaction, self.users, self.meta, keep, self._beside, map_bytes=size)
                     if n_out:
                         swap(self._beside, self.path)
             except (lmdb.Error, OSError) as error:
@@ -174,23 +173,6 @@ class Environment:
             if n_out:
                 with self._reading:
                     self._open_again()
-        return n_out
-
-    def _copy_beside(self, transaction: Any, keep: Callable[[bytes], bool]) -> int:
-        with transaction.cursor(db=self.users) as cursor:
-            n_out = sum(not keep(key) for key in cursor.iternext(values=False))
-            if not n_out:
-                return 0
-            shutil.rmtree(self._beside, ignore_errors=True)
-            size = self._env.info()["map_size"]
-            with lmdb.open(str(self._beside), map_size=size, max_dbs=2, sync=False) as fresh:
-                with fresh.begin(write=True) as copy:
-                    users, meta = (fresh.open_db(name, copy) for name in (b"users", b"meta"))
-                    cursor.first()
-                    rows = (row for row in cursor if keep(row[0]))
-                    copy.cursor(users).putmulti(rows, append=True)
-                    copy.cursor(meta).putmulti(transaction.cursor(db=self.meta), append=True)
-                fresh.sync(True)
         return n_out
 
     def is_replaced(self) -> bool:
@@ -212,12 +194,12 @@ class Environment:
 
     def close(self) -> None:
         """Close it, synced. Safe to call twice."""
-        if not self._read_only and self._lock_file >= 0:
+        if self._lock is not None:
             self.sync()
         with self._writing, self._reading:
             self._env.close()
             self._mapped.close()
-        self._unlock()
+        self._let_go()
 
     def _open(self) -> None:
         if _damaged(self._marker):
@@ -298,7 +280,7 @@ class Environment:
                 raise self._explain(error) from error
 
     def _set_aside(self, why: str) -> None:
-        if not self._alone:
+        if self._lock is None or not self._lock.alone:
             raise Locked(
                 f"history {self.path} is to be set aside ({why}), but other processes write to it",
                 remedy="Stop every `matinee ingest` of this home, then start them again.",
@@ -337,59 +319,10 @@ class Environment:
     def _beside(self) -> Path:
         return self.path.with_name(self.path.name + ".rewrite")
 
-    def _unlock(self) -> None:
-        if self._lock_file >= 0:
-            os.close(self._lock_file)
-            self._lock_file = -1
-
-
-def swap(beside: Path, path: Path) -> None:
-    """Move the fresh data of one folder in for another's.
-
-    The old data goes first and its table of readers with it: a reader that opened the new data with the old
-    table would look for the old store's transactions in it.
-    """
-    old = path / "data.mdb"
-    gone = path / "data.mdb.replaced"
-    old.replace(gone)
-    (path / "lock.mdb").unlink(missing_ok=True)
-    (beside / "data.mdb").replace(old)
-    fsync_folder(path)
-    gone.unlink()
-
-
-def _lock(path: Path, *, shared: bool) -> tuple[int, bool]:
-    """A descriptor that holds the lock, and whether no other process does. Who is first to share has it alone."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    alone = _locked(descriptor, fcntl.LOCK_EX)
-    if not alone and not (shared and _shared_in_time(descriptor)):
-        holder = os.pread(descriptor, 20, 0).decode(errors="replace").strip()
-        os.close(descriptor)
-        raise Locked(
-            f"history {path.parent} is being written by process {holder or 'unknown'}",
-            remedy="Stop that process (usually `matinee ingest`) first; one process writes at a time.",
-        )
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, b"%d" % os.getpid(), 0)
-    return descriptor, alone
-
-
-def _shared_in_time(descriptor: int) -> bool:
-    """Share the lock; wait a little for one that is opening the store, which has it alone until that is done."""
-    tries = round(_OPENING_SECONDS / _LOOK_SECONDS)
-    for _ in range(tries):
-        if _locked(descriptor, fcntl.LOCK_SH):
-            return True
-        time.sleep(_LOOK_SECONDS)
-    return False
-
-
-def _locked(descriptor: int, kind: int) -> bool:
-    try:
-        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+    def _let_go(self) -> None:
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
 
 
 def _inode(name: str) -> tuple[int, int] | None:

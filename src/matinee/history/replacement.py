@@ -7,8 +7,8 @@ from pathlib import Path
 
 from matinee.core.errors import ConfigurationError
 from matinee.history.base import History
-from matinee.history.environment import swap
 from matinee.history.lmdb import LmdbHistory
+from matinee.history.moving import swap
 
 _LMDB = "lmdb:///"
 
