@@ -129,7 +129,7 @@ def lift_erasure(home: Home, user: str) -> bool:
     """
     with home.lock("erasures"):
         before = read_erasures(home.data / ERASED)
-        erasure = before.by_digest.pop(before.digest(user), None) if before else None
+        erasure = before.by_digest.get(before.digest(user)) if before else None
         if erasure is None:
             return False
         if missing := [part for part in PARTS if part not in erasure.done_us]:
@@ -137,7 +137,7 @@ def lift_erasure(home: Home, user: str) -> bool:
                 f"the user's erasure is not done: {' and '.join(missing)} are still to be freed of them",
                 remedy="`matinee erase --list` says how far it is; `matinee erase USER --now` does it at once.",
             )
-        _write(home, before.key, list(before.by_digest.values()))
+        _write(home, before.key, [one for one in before.by_digest.values() if one is not erasure])
     return True
 
 

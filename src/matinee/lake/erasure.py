@@ -69,6 +69,7 @@ def delete_files(lake: Lake, files: Files) -> int:
     gone = 0
     for name, candidates in files.items():
         # Who slept between writing a file and its commit conflicts from here on, so what goes is never committed.
+        # All versions before this one go with their log entries, which name users; this one does not.
         lake.transact(name, _marking(lake.clock.now_us()))
         in_use = _in_use(lake, name)
         with store_errors(f"deleting old files of {name}"):
@@ -82,8 +83,7 @@ def delete_files(lake: Lake, files: Files) -> int:
 
 
 def _forget_older_versions(lake: Lake, name: str) -> None:
-    """Let the table's log begin at its newest version, one that tells nothing of users."""
-    lake.transact(name, _marking(lake.clock.now_us()))
+    """Let the table's log begin at its newest version."""
     table = lake.table(name)
     checkpoint(table, lake.folder, name)
     log = lake.folder / name / "_delta_log"
