@@ -90,6 +90,12 @@ def room_of(root: str, folder: Path, megabytes: float | None, reserve_megabytes:
     return Room(root, used_bytes(folder), budget, disk.f_bavail * disk.f_frsize, reserve)
 
 
+REMEDY = (
+    "Writing goes on by itself when there is room. Make some (docs/runbooks/disk-full.md), or raise its budget."
+)
+AGAIN = "Make room (docs/runbooks/disk-full.md), or raise its budget; then give the same command again."
+
+
 class Gate:
     """Lets the writers of a root through while there is room. Says each change once: full, nearly full, room again.
 
@@ -104,13 +110,13 @@ class Gate:
         self,
         measure: Callable[[], Room],
         clock: Clock,
-        tell: Callable[[State, Room], None] = lambda _state, _room: None,
-        remedy: str | None = None,
+        tell: Callable[[State, Room], None],
+        remedy: str = REMEDY,
     ) -> None:
         self._measure = measure
         self._clock = clock
         self._tell = tell
-        self._remedy = REMEDY if remedy is None else remedy
+        self._remedy = remedy
         self._state: State = "ok"
         self._looked = float("-inf")
 
@@ -131,16 +137,16 @@ class Gate:
             raise OutOfRoom(_why(room), remedy=self._remedy)
 
 
-REMEDY = (
-    "Writing goes on by itself when there is room. Make some (docs/runbooks/disk-full.md), or raise its budget."
-)
-_AGAIN = "Make room (docs/runbooks/disk-full.md), or raise its budget; then give the same command again."
-
-
-def data_gate(home: Home, budget: BudgetSettings, clock: Clock) -> Gate:
-    """Stands before what a command writes to `data`: one that ends, and whose error says what is the matter."""
+def data_gate(
+    home: Home,
+    budget: BudgetSettings,
+    clock: Clock,
+    tell: Callable[[State, Room], None] = lambda _state, _room: None,
+    remedy: str = AGAIN,
+) -> Gate:
+    """Stands before what writes to a home's `data`; for a command that ends, unless told otherwise."""
     room = partial(room_of, "data", home.data, budget.data_megabytes, budget.reserve_megabytes)
-    return Gate(room, clock, remedy=_AGAIN)
+    return Gate(room, clock, tell, remedy)
 
 
 def _why(room: Room) -> str:

@@ -13,12 +13,11 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
-from functools import partial
 from math import ceil
 from typing import Any
 
 from matinee.core.alarms import RaiseAlarm
-from matinee.core.budget import Gate, room_of
+from matinee.core.budget import REMEDY, data_gate
 from matinee.core.clock import DAY, SECOND, Clock
 from matinee.core.errors import ConfigurationError, RetryableError
 from matinee.core.home import Home
@@ -116,9 +115,9 @@ class Describer:
         self._patience = Patience(clock, self._stopping, self._long_wait)
         self._told_away: set[Kind] = set()
         self._looked_at = self._wrote_at = float("-inf")
-        budget = settings.budget
-        data = partial(room_of, "data", home.data, budget.data_megabytes, budget.reserve_megabytes)
-        self._gate = Gate(data, clock, lambda state, _: _log.warning("data_root", state=state))
+        self._gate = data_gate(
+            home, settings.budget, clock, lambda state, _: _log.warning("data_root", state=state), REMEDY
+        )
 
     def run(self, *, until_idle: bool = False) -> MetadataReport:
         """Work until asked to stop; or until nothing is due at an API that answers.

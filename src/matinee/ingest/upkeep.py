@@ -5,7 +5,7 @@ from contextlib import ExitStack, suppress
 from functools import partial
 
 from matinee.core.alarms import RaiseAlarm
-from matinee.core.budget import MEGABYTE, REMEDY, Gate, Room, Sizes, State, measure, room_of
+from matinee.core.budget import MEGABYTE, REMEDY, Gate, Room, Sizes, State, data_gate, measure, room_of
 from matinee.core.errors import Locked, OutOfRoom, RetryableError
 from matinee.core.home import Home
 from matinee.core.logging import get_logger, prune_rotated
@@ -86,9 +86,8 @@ class Upkeep:
         self._looked_at = self._made_room_at = self._pruned_at = float("-inf")
         self._maintained_at = self._clock.monotonic()
         budget = settings.budget
-        data = partial(room_of, "data", home.data, budget.data_megabytes, budget.reserve_megabytes)
         logs = partial(room_of, "logs", home.logs, None, budget.reserve_megabytes)  # rotation holds its budget
-        self._gate = Gate(data, self._clock, self._tell)
+        self._gate = data_gate(home, budget, self._clock, self._tell, REMEDY)
         self._logs_gate = Gate(logs, self._clock, self._tell)
         self._erasure = StoreErasure(home, stores, raise_alarm)
         self._leading = ExitStack()
