@@ -5,12 +5,11 @@ import threading
 import time
 from datetime import UTC, datetime
 
-import numpy as np
 import polars as pl
 import pytest
 
-from matinee.bundle.contents import BundleContents, UserBlock
-from matinee.bundle.manifest import CodeVersion, Gate, Provenance, list_versions
+from bundle.bundle_samples import contents, provenance, user_block
+from matinee.bundle.manifest import Gate, list_versions
 from matinee.bundle.write import write_bundle
 from matinee.cli.context import Context
 from matinee.cli.release import erase_from_bundles
@@ -32,30 +31,13 @@ SOURCE = Source("log", 0)
 
 def made(context: Context, users: list[str]) -> str:
     """A released bundle that learnt from the lake as it is."""
-    n = len(users)
-    block = UserBlock(
-        ids=users,
-        top=np.ones((n, 1), dtype=np.int32),
-        scores=np.ones((n, 1), dtype=np.float32),
-        seen_indptr=np.arange(n + 1, dtype=np.int64),
-        seen_indices=np.zeros(n, dtype=np.int32),
-        segments=np.full(n, -1, dtype=np.int16),
+    run = provenance(
+        lake_versions={"events": context.lake.table("events").version()},
+        metrics={"all": {"ndcg": 0.5}},
+        gate=Gate(passed=True, evidence={"verdict": "passed"}),
     )
-    contents = BundleContents(
-        provenance=Provenance(
-            model="als", params={}, seed=0, lake_versions={"events": context.lake.table("events").version()},
-            offsets=(), time_range=None, row_counts={"events": n}, content_hash="00",
-            code=CodeVersion(package="0"), libraries={}, metrics={"all": {"ndcg": 0.5}},
-            gate=Gate(passed=True, evidence={"verdict": "passed"}),
-        ),
-        items=["x", "y"],
-        item_minutes=np.ones(2, dtype=np.float32),
-        popular=np.arange(2, dtype=np.int32),
-        segments=[],
-        popular_by_segment=np.empty((0, 2), dtype=np.int32),
-        users=[block],
-    )  # fmt: skip
-    version = write_bundle(context.home.bundles, contents=contents, clock=context.clock)
+    given = contents([user_block(users)], provenance=run)
+    version = write_bundle(context.home.bundles, contents=given, clock=context.clock)
     publish(context.home.data, version, clock=context.clock)
     return version
 

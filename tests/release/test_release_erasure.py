@@ -3,11 +3,10 @@
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from matinee.bundle.contents import BundleContents, UserBlock
-from matinee.bundle.manifest import CodeVersion, Gate, Provenance, list_versions, read_manifest
+from bundle.bundle_samples import contents, provenance, user_block
+from matinee.bundle.manifest import list_versions, read_manifest
 from matinee.bundle.open import open_bundle
 from matinee.bundle.write import write_bundle
 from matinee.core.clock import ManualClock
@@ -29,30 +28,8 @@ class Killed(BaseException):
 
 def made(home: Home, name: str, users: list[str]) -> str:
     CLOCK.step(1)
-    n = len(users)
-    order = np.arange(3, dtype=np.int32)
-    block = UserBlock(
-        ids=users,
-        top=np.ones((n, 1), dtype=np.int32),
-        scores=np.ones((n, 1), dtype=np.float32),
-        seen_indptr=np.arange(n + 1, dtype=np.int64),
-        seen_indices=np.zeros(n, dtype=np.int32),
-        segments=np.full(n, -1, dtype=np.int16),
-    )
-    contents = BundleContents(
-        provenance=Provenance(
-            model="als", params={"name": name}, seed=0, lake_versions={}, offsets=(), time_range=None,
-            row_counts={}, content_hash="00", code=CodeVersion(package="0"), libraries={}, metrics={"all": {}},
-            gate=Gate(passed=True, evidence={}),
-        ),
-        items=["x", "y", "z"],
-        item_minutes=np.ones(3, dtype=np.float32),
-        popular=order,
-        segments=[],
-        popular_by_segment=np.empty((0, 3), dtype=np.int32),
-        users=[block],
-    )  # fmt: skip
-    return write_bundle(home.bundles, contents=contents, clock=CLOCK)
+    given = contents([user_block(users)], provenance=provenance(params={"name": name}))
+    return write_bundle(home.bundles, contents=given, clock=CLOCK)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from serving_samples import new_home, open_sample
 from matinee.bundle.open import Bundle
 from matinee.core.home import Home
 from matinee.history.lmdb import LmdbHistory
+from matinee.serving.fold_cache import FoldCache
 
 
 @pytest.fixture
@@ -24,3 +25,11 @@ def bundle(home: Home) -> Iterator[Bundle]:
 def history(home: Home) -> Iterator[LmdbHistory]:
     with LmdbHistory(home.data / "history", map_bytes=1 << 24) as opened:
         yield opened
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Iterator[FoldCache]:
+    opened = FoldCache(tmp_path, 8)
+    opened.tend()
+    yield opened
+    opened.close()

@@ -3,7 +3,6 @@
 import fcntl
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -248,14 +247,6 @@ def test_bundles_lose_an_erased_user_under_load_and_a_rollback_leads_to_no_bundl
 
 def version_of(url: str) -> str:
     return httpx.get(f"{url}/recommend/{OTHER}", timeout=30).headers["X-Model-Version"]
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> Iterator[FoldCache]:
-    opened = FoldCache(tmp_path, 8)
-    opened.tend()
-    yield opened
-    opened.close()
 
 
 def keep(cache: FoldCache, *names: str) -> None:

@@ -50,14 +50,6 @@ print("none" if found is None else found[0].tolist()[0], cache.emptied, cache.re
 """
 
 
-@pytest.fixture
-def cache(tmp_path: Path) -> Iterator[FoldCache]:
-    opened = FoldCache(tmp_path, 8)
-    opened.tend()
-    yield opened
-    opened.close()
-
-
 def put(cache: FoldCache, user: str = "u", version: str = "v") -> None:
     cache.put(version, user, STAMP, TOP, SCORES)
 
