@@ -191,6 +191,18 @@ def test_how_long_no_core_was_free_is_told_apart_from_waiting_for_the_log(path: 
     assert 0 <= starved < took - 0.3
 
 
+def test_where_the_system_does_not_say_how_long_no_core_was_free_nothing_is_made_of_a_pause(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    def open_nothing(*_):
+        raise FileNotFoundError
+
+    monkeypatch.setattr("matinee.serving.telemetry_writer.open", open_nothing, raising=False)
+    answers = io.BytesIO()
+    write(io.BytesIO(2 * framed(msgspec.msgpack.encode([b"x"]))), answers, Memory())
+    assert [outcome.starved for outcome in outcomes(answers)] == [0.0, 0.0]
+
+
 def test_a_batch_that_was_starved_makes_the_rest_hurry_until_idle_priority_gets_a_core(path: Path):
     clock = ManualClock()
     sink = Watched(path, clock, takes=2 * STARVED_SECONDS, starved=1.5 * STARVED_SECONDS)

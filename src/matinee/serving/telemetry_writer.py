@@ -15,7 +15,6 @@ its remedy, all empty where the records are durable. It ends where its input doe
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -147,12 +146,12 @@ def write(frames: BinaryIO, outcomes: BinaryIO, sink: Sink) -> None:
 
 
 def core_wait() -> float:
-    """Seconds in which this process could run and had no core; where the system does not say, all that go by."""
+    """Seconds so far in which this process could run and had no core; 0 where the system does not say."""
     try:
         with open("/proc/self/schedstat") as file:  # noqa: PTH123 - with every frame
             return int(file.read().split()[1]) / 1e9  # https://docs.kernel.org/scheduler/sched-stats.html
     except (OSError, IndexError, ValueError):
-        return time.monotonic()
+        return 0.0
 
 
 def _append(sink: Sink, values: list[bytes]) -> Outcome:
