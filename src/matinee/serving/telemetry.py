@@ -2,9 +2,10 @@
 
 At any moment `offered == written + dropped + waiting`.
 
-A record is encoded when it is offered, which costs its answer about two microseconds: encoding a batch of them at
-once would keep the interpreter from all answers for most of a millisecond. What waits is then plain bytes, which
-the garbage collector does not walk through.
+Records are encoded a few at a time as they are offered: one by one they cost each answer three times as much, for
+what encodes them has left the processor's caches by then; and a whole batch at once would keep the interpreter from
+all answers for most of a millisecond. What waits is then plain bytes, which the garbage collector does not walk
+through.
 """
 
 import threading
@@ -24,6 +25,8 @@ BATCH, HURRY_BATCH, LEAST_BATCH = 512, 2_048, 32
 
 Most of what a batch costs is the disk's: in a hurry, on a core that is busy, it pays to wait for more.
 """
+ENCODED_TOGETHER = 8
+"""Records that wait to be encoded, at most."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0
 """Seconds between tries while the log fails; doubled after each."""
 STARVED_SECONDS, STARVED_SHARE = 0.25, 0.5
@@ -75,6 +78,7 @@ class Telemetry:
         self._seconds = seconds
         self._producer = producer
         self._queue: deque[bytes] = deque()
+        self._fresh: list[Served] = []
         self._lock = threading.Lock()  # held for a few microseconds, never while writing
         self._wake = threading.Event()
         self._stopping = threading.Event()
@@ -94,28 +98,24 @@ class Telemetry:
 
         One that does not fit, or cannot be encoded, is dropped and counted.
         """
-        value = None
-        if len(self._queue) < self._capacity:
-            try:
-                value = wrap_event(
-                    record, received_us=record.time_us, event_id=record.request_id, producer=self._producer
-                )
-            except Exception:  # noqa: BLE001 - one record is lost, and counted; never the answer
-                _log.exception("telemetry_record_unwritable", request_id=record.request_id)
         with self._lock:
             self._offered += 1
-            if value is None or len(self._queue) >= self._capacity:
+            if len(self._queue) + len(self._fresh) >= self._capacity:
                 self._dropped += 1
                 return
-            self._queue.append(value)
+            self._fresh.append(record)
+            if len(self._fresh) < ENCODED_TOGETHER:
+                return
+            before = len(self._queue)
+            self._encode()
             waiting = len(self._queue)
-        if waiting == (HURRY_BATCH if self._hurry else BATCH):
+        if before < (HURRY_BATCH if self._hurry else BATCH) <= waiting:
             self._wake.set()
 
     def counts(self) -> Counts:
         """What became of the records, all at one moment."""
         with self._lock:
-            return Counts(self._offered, self._written, self._dropped, len(self._queue))
+            return Counts(self._offered, self._written, self._dropped, len(self._queue) + len(self._fresh))
 
     def stop(self, timeout: float) -> Counts:
         """Write what waits, for at most `timeout` seconds, and return the final counts.
@@ -142,13 +142,14 @@ class Telemetry:
             self._drain()
         self._drain()
         with self._lock:
-            self._dropped += len(self._queue)
+            self._dropped += len(self._queue) + len(self._fresh)
             self._queue.clear()
+            self._fresh.clear()
         self.sink.close()
 
     def _drain(self) -> None:
         """Write until nothing waits, or, once stopping, until the time is up."""
-        while self._queue and not (self._stopping.is_set() and self._clock.monotonic() >= self._give_up_at):
+        while self._take_fresh() and not (self._stopping.is_set() and self._clock.monotonic() >= self._give_up_at):
             if self._pause:
                 self._stopping.wait(self._pause) if not self._stopping.is_set() else self._clock.sleep(0.05)
             begun, waiting = self._clock.monotonic(), len(self._queue)
@@ -162,6 +163,26 @@ class Telemetry:
                 self._adapt(starved, begun, waiting)
             if len(batch) < size and not self._stopping.is_set():
                 return  # a handful more are better written together, a little later
+
+    def _take_fresh(self) -> bool:
+        """Encode what is not yet, and say whether anything waits."""
+        with self._lock:
+            self._encode()
+            return bool(self._queue)
+
+    def _encode(self) -> None:
+        """Move the fresh records into the queue. To be called under the lock."""
+        for record in self._fresh:
+            try:
+                self._queue.append(
+                    wrap_event(
+                        record, received_us=record.time_us, event_id=record.request_id, producer=self._producer
+                    )
+                )
+            except Exception:  # noqa: BLE001 - one record is lost, and counted; never the answer
+                self._dropped += 1
+                _log.exception("telemetry_record_unwritable", request_id=record.request_id)
+        self._fresh.clear()
 
     def _adapt(self, starved: float, begun: float, waiting: int) -> None:
         """Go on with larger batches at idle priority, or hurry, by how long the last one had no core.
