@@ -1,7 +1,8 @@
 """Answers per second and latency of the service, against the same server answering a constant.
 
     python benchmarks/serving.py [--users 1000000] [--rounds 5] [--seconds 4] [--rate N] [--json]
-                                 [--picture FILE.png] [--only peak latency steps fold_in] [--home FOLDER]
+                                 [--picture FILE.png] [--only peak latency steps fold_in] [--realtime]
+                                 [--home FOLDER]
 
 Makes a home with a synthetic bundle (27,000 items with attributes, everyone's top 100, seen set and age, fold-in of
 64 factors), ten items of history for every user, and a file of rules that blocks 200 popular items and sets the age
@@ -25,6 +26,7 @@ latency: an open-loop generator at a fixed rate, half of the look-up's peak unle
     seconds (another process holds its write lock). Every answer must be counted as offered, and every one counted
     as written must be in the log, or the benchmark fails. `lag` is how late the generator itself was: where its p99
     is more than a tenth of the answers', the machine is too busy to measure on, and the output says so.
+    `--realtime` keeps what else runs on the core, kernel threads too, from lengthening the answers of either.
 steps: a profile of the application without a server: processor time of each step of an answer.
 fold_in: fold-ins a second in one thread, the best hundred included.
 """
@@ -218,6 +220,9 @@ def measure(home: Home, scratch: Path, options: argparse.Namespace) -> Iterator[
     if "latency" in options.only:
         with ExitStack() as stack:
             servers = start(stack, home, ("matinee", "quiet"), cores[:1])
+            if options.realtime:
+                for target in itertools.chain(*servers.values()):
+                    target.to_real_time()
             yield (
                 "latency",
                 measure_latency(servers, home, paths.of("look_up"), math.floor(rate or 2_000), options.rounds),
@@ -231,6 +236,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=4, help="of each measurement of the peak")
     parser.add_argument("--rate", type=float, help="requests a second of the open-loop generator")
+    parser.add_argument("--realtime", action="store_true", help="latency: the servers go before all other programs")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="the parts to run")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--picture", type=Path, help="draw the steps there")
