@@ -2,6 +2,7 @@
 
 import threading
 
+import numpy as np
 import pytest
 from ingest_world import World, watch
 
@@ -121,8 +122,12 @@ def test_the_window_comes_back_from_the_lake(world, start):
     events = world.rows("events")
     events = events.filter(events["generation"] == source.generation)
     below = events.filter(events["position"] < start)
-    expected = DuplicateWindow(zip(below["dedup_key"], below["time"].to_physical(), strict=True))
+    keys, times = below["dedup_key"].to_list(), below["time"].to_physical().to_numpy()
+    expected = DuplicateWindow()
+    expected.remember(keys, times)
     window = open_window(world.stores.lake(), source, start)
-    assert window._times == expected._times
-    assert window._watermark == expected._watermark
-    assert len(window) == min(start - 1, WINDOW_US // 5_000_000 + 1)
+    assert len(window) == len(expected) == min(start - 1, WINDOW_US // 5_000_000 + 1)
+    assert (
+        window.observe(keys, times, np.ones(len(keys), dtype=np.bool_)).tolist()
+        == (times >= max(times, default=0) - WINDOW_US).tolist()
+    )

@@ -2,10 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from ingest_world import World
-from window_model import observe, one_by_one, pieces
 
 from matinee.core.clock import DAY, HOUR, MINUTE
 from matinee.events.envelope import wrap_event, wrap_line
@@ -13,85 +10,10 @@ from matinee.events.frames import read_records
 from matinee.events.lines import read_line
 from matinee.events.offsets import Source
 from matinee.events.types import Rating, Watch
-from matinee.ingest import posted_ids
 from matinee.ingest.duplicates import DuplicateWindow
 from matinee.ingest.pipeline import Pipeline, lake_tables
-from matinee.ingest.posted_ids import SPAN_US, PostedIds
 from matinee.ingest.window import open_posted_ids, open_window
 from matinee.lake.lake import Lake
-
-# Halves that collide, and bytes of zero: what the arrays must tell apart.
-KEYS = [bytes([k]) * 16 for k in range(4)] + [bytes(8) + bytes([k]) * 8 for k in range(1, 3)]
-records_of_few_keys = st.lists(
-    st.tuples(
-        st.sampled_from(KEYS),
-        st.none() | st.integers(0, 40).map(lambda n: n * HOUR) | st.integers(0, 3 * DAY),
-    ),
-    max_size=60,
-)
-cuts_at = st.lists(st.integers(0, 60), max_size=8)
-
-
-@pytest.fixture(params=[0, 3, 65_536], ids=["arrays", "both", "dictionary"])
-def young(request, monkeypatch):
-    """Where ids are: from the first batch on in arrays, or soon, or never."""
-    monkeypatch.setattr(posted_ids, "_YOUNG", request.param)
-    monkeypatch.setattr(posted_ids, "_MIX", np.uint64(0))  # so that halves collide
-
-
-@pytest.mark.usefixtures("young")
-def test_however_it_is_cut_it_decides_as_the_rules_say():
-    @given(records_of_few_keys, cuts_at)
-    def check(records, cuts):
-        ids = PostedIds()
-        assert [a for piece in pieces(records, cuts) for a in observe(ids, piece)] == one_by_one(records, SPAN_US)
-
-    check()
-
-
-@pytest.mark.usefixtures("young")
-def test_ids_read_back_from_what_was_kept_go_on_alike():
-    @given(records_of_few_keys, cuts_at)
-    def check(records, cuts):
-        ids, answers, kept = PostedIds(), [], []
-        for piece in pieces(records, cuts):
-            found = observe(ids, piece)
-            kept += [r for r, again in zip(piece, found, strict=True) if not again and r[1] is not None]
-            answers += found
-            latest = max((time for _, time in kept), default=0)
-            recent = [(key, time) for key, time in kept if time >= latest - SPAN_US]
-            times = np.array([time for _, time in recent], dtype=np.int64)
-            ids = PostedIds([key for key, _ in recent], times)
-        assert answers == one_by_one(records, SPAN_US)
-
-    check()
-
-
-@pytest.mark.usefixtures("young")
-def test_a_day_to_the_microsecond():
-    key, other = KEYS[1], KEYS[2]
-    assert observe(PostedIds(), [(key, 0), (other, SPAN_US), (key, 0)])[2]
-    assert not observe(PostedIds(), [(key, 0), (other, SPAN_US + 1), (key, 0)])[2]
-    for gap, again in ((SPAN_US, True), (SPAN_US + 1, False)):
-        ids = PostedIds()
-        observe(ids, [(key, 0)])
-        assert observe(ids, [(key, gap)]) == [again]
-
-
-def test_memory_is_bounded_by_the_day_and_small_for_each_id(monkeypatch):
-    monkeypatch.setattr(posted_ids, "_YOUNG", 1_000)
-    monkeypatch.setattr(posted_ids, "_LONGEST", 4_096)
-    ids = PostedIds()
-    for hour in range(24 * 5):
-        keys = [n.to_bytes(16, "big") for n in range(hour * 500, (hour + 1) * 500)]
-        times = np.full(500, hour * HOUR, dtype=np.int64)
-        assert not ids.observe(keys, times, np.ones(500, dtype=np.bool_)).any()
-        # A day is 25 hours of 500 ids; an array that is not quite old holds at most twice the longest more.
-        assert len(ids) <= 25 * 500 + 1_500 + 2 * 4_096
-        assert ids.nbytes <= 24 * len(ids)
-    yesterday = [n.to_bytes(16, "big") for n in range(96 * 500, 120 * 500)]
-    assert ids.observe(yesterday, np.full(12_000, 119 * HOUR), np.ones(12_000, dtype=np.bool_)).all()
-
 
 NOON = 1_700_000_000_000_000
 

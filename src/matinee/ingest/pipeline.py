@@ -17,9 +17,8 @@ from matinee.events.offsets import Source
 from matinee.events.schema import Outcome
 from matinee.history.base import Actions
 from matinee.ingest.counts import Counts, count
-from matinee.ingest.duplicates import DuplicateWindow
+from matinee.ingest.duplicates import POSTED_US, DuplicateWindow
 from matinee.ingest.erased import named_in
-from matinee.ingest.posted_ids import PostedIds
 from matinee.ingest.window import IS_POSTED
 from matinee.lake.schemas import EVENTS, QUARANTINE, RECEIVED, SERVED, TableSchema
 from matinee.log.base import Records
@@ -69,7 +68,7 @@ class Pipeline:
         source: Source,
         start: int,
         window: DuplicateWindow,
-        posted: PostedIds | None = None,
+        posted: DuplicateWindow | None = None,
         *,
         timezone: str = "UTC",
         erased: Callable[[], Erasures] = Erasures.nobody,
@@ -77,7 +76,7 @@ class Pipeline:
         self.source = source
         self.next = start
         self._window = window
-        self._posted = PostedIds() if posted is None else posted
+        self._posted = DuplicateWindow(POSTED_US) if posted is None else posted
         self._timezone = timezone
         self._erased = erased
 

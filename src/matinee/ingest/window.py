@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 
-import numpy as np
 import polars as pl
 from deltalake import DeltaTable
 
@@ -10,8 +9,7 @@ from matinee.core.clock import DAY
 from matinee.events.envelope import KEY_PRODUCER
 from matinee.events.offsets import Source
 from matinee.events.schema import TIME
-from matinee.ingest.duplicates import WINDOW_US, DuplicateWindow
-from matinee.ingest.posted_ids import SPAN_US, PostedIds
+from matinee.ingest.duplicates import POSTED_US, WINDOW_US, DuplicateWindow
 from matinee.lake.lake import Lake
 from matinee.lake.schemas import DATE, EVENTS, RECEIVED, SERVED
 from matinee.lake.storage import store_errors
@@ -19,11 +17,13 @@ from matinee.lake.storage import store_errors
 IS_POSTED = (pl.col("producer").str.starts_with(KEY_PRODUCER) & pl.col("event_id").is_not_null()).fill_null(
     value=False
 )
-"""Whether `PostedIds` decides about a record, by its id and receive time, and not the other window."""
+"""Whether a record's id and receive time decide whether it comes again, and not the window of event time."""
 _BELIEVED = pl.min_horizontal("time", "received_at").alias("time")
 """As `pipeline.Pipeline.take` gives times to the window."""
 _LOOK_BACK_DAYS = (1, 30)
 """Days before now within which the source's latest record is looked for, before all days are."""
+_ROWS = 1 << 18
+"""Rows taken into a window at once."""
 _RowsSince = Callable[[int], pl.LazyFrame]
 
 
@@ -36,22 +36,23 @@ def open_window(lake: Lake, source: Source, start: int) -> DuplicateWindow:
     Raises:
         StoreUnavailable: the lake did not answer.
     """
+    window = DuplicateWindow(WINDOW_US)
     if start == 0:
-        return DuplicateWindow()
+        return window
     tables = [lake.table(table.name) for table in (EVENTS, RECEIVED, SERVED)]
 
     def since(since_us: int) -> pl.LazyFrame:
         day = (pl.col(DATE) >= _instant(since_us).dt.date()) & (pl.col("time") >= _instant(since_us))
         return _rows(tables, source, start, day & ~IS_POSTED, _BELIEVED)
 
-    frame = _latest_rows(since, "time", lake.clock.now_us(), WINDOW_US)
-    return DuplicateWindow(zip(frame["dedup_key"].to_list(), frame["time"].to_list(), strict=True))
+    return _filled(window, _latest_rows(since, "time", lake.clock.now_us(), WINDOW_US), "time")
 
 
-def open_posted_ids(lake: Lake, source: Source, start: int) -> PostedIds:
+def open_posted_ids(lake: Lake, source: Source, start: int) -> DuplicateWindow:
     """The ids of a source's posted events as they were before position `start`; otherwise as `open_window`."""
+    window = DuplicateWindow(POSTED_US)
     if start == 0:
-        return PostedIds()
+        return window
     tables = [lake.table(EVENTS.name)]  # nothing else is posted
 
     def since(since_us: int) -> pl.LazyFrame:
@@ -59,8 +60,14 @@ def open_posted_ids(lake: Lake, source: Source, start: int) -> PostedIds:
         wanted = IS_POSTED & (pl.col("received_at") >= _instant(since_us))
         return _rows(tables, source, start, wanted, pl.col("received_at"))
 
-    frame = _latest_rows(since, "received_at", lake.clock.now_us(), SPAN_US)
-    return PostedIds(frame["dedup_key"].to_list(), frame["received_at"].to_numpy().astype(np.int64))
+    return _filled(window, _latest_rows(since, "received_at", lake.clock.now_us(), POSTED_US), "received_at")
+
+
+def _filled(window: DuplicateWindow, rows: pl.DataFrame, time: str) -> DuplicateWindow:
+    """The window with those rows, a part at a time: all at once, as Python objects, take many times the room."""
+    for part in rows.iter_slices(_ROWS):
+        window.remember(part["dedup_key"].to_list(), part[time].to_numpy())
+    return window
 
 
 def _latest_rows(since: _RowsSince, time: str, now_us: int, span_us: int) -> pl.DataFrame:
