@@ -10,6 +10,7 @@ from matinee.core.clock import SystemClock
 from matinee.core.errors import MatineeError, OutOfRoom, StoreUnavailable
 from matinee.core.home import Home
 from matinee.core.settings import HistorySettings, LakeSettings, Settings
+from matinee.events.offsets import Source
 from matinee.history.open import open_history
 from matinee.ingest.importing import Importer
 from matinee.ingest.service import Ingest
@@ -113,6 +114,27 @@ class World:
             self.live = None
 
 
+@contextmanager
+def overtaken(world, user, end):
+    """The service holds ten views of `up+2009` and five of `jaws+1975` while another owner commits up to `end`.
+
+    In the block the lake is back.
+    """
+    lake = world.with_lake()
+    lake.broken.set()
+    world.append(*(watch(user, "up+2009", n, n) for n in range(10)))
+    with world.stores.log() as log:
+        source = Source(log.generation, 0)
+    with world.running() as running:
+        until(lambda: lake.asked)
+        world.append(*(watch(user, "jaws+1975", n, 60 + n) for n in range(5)))
+        until(lambda: "jaws+1975" in (world.items_of(user) or ()))
+        other = Lake(world.home.resolve(world.settings.lake.url), world.clock)
+        other.commit(source, {}, start=0, end=end)
+        lake.broken.clear()
+        yield running
+
+
 class Running:
     """A service in a thread; leaving the block asks it to end and keeps its report."""
 
@@ -155,4 +177,4 @@ def watch(user, item, minute, second=0):
     return f"2022-01-01T{time_of_day},{user},GET /data/m/{item}/{minute}.mpg"
 
 
-__all__ = ["FailingLake", "OutOfRoom", "World", "until", "watch"]
+__all__ = ["FailingLake", "OutOfRoom", "World", "overtaken", "until", "watch"]

@@ -7,12 +7,17 @@ import subprocess
 import sys
 from collections import Counter
 from datetime import UTC, datetime, timedelta
+from urllib.error import URLError
+from urllib.request import urlopen
 
 import polars as pl
 from confluent_kafka import Consumer, TopicPartition
+from prometheus_client.parser import text_string_to_metric_families
 
-from kafka_brokers import until
+from kafka_brokers import free_port, until
+from matinee.core.alarms import Alarms
 from matinee.core.clock import SystemClock
+from matinee.core.control import open_control
 from matinee.core.errors import StoreUnavailable
 from matinee.core.home import Home
 from matinee.history.lmdb import LmdbHistory
@@ -48,6 +53,10 @@ class Stream:
                 again = self.chance.sample(self.sent[partition][-200:], min(3, len(self.sent[partition])))
                 self._append([*new, *again], partition)
             self.n += 20
+
+    def count(self):
+        """Lines that were acknowledged."""
+        return sum(map(len, self.sent))
 
     def _append(self, lines, partition):
         while True:
@@ -90,6 +99,19 @@ class Processes:
         self.started += 1
         return process
 
+    def with_metrics(self):
+        """What is started next shows its figures at this port."""
+        port = free_port()
+        self.environment["MATINEE_INGEST__METRICS_PORT"] = str(port)
+        return port
+
+    def alarms(self):
+        engine = open_control(self.home.resolve("sqlite:///{data}/control.sqlite"))
+        try:
+            return Alarms(engine, SystemClock()).latest()
+        finally:
+            engine.dispose()
+
     def kill(self, process):
         process.kill()
         process.wait()
@@ -121,6 +143,11 @@ class Processes:
     def history(self):
         return open_history(self.home.resolve("lmdb:///{data}/history"), read_only=True)
 
+    def applied(self):
+        """Records that the history has passed."""
+        with self.history() as history:
+            return sum(history.applied().values())
+
     def reads(self, records):
         """Wait until the lake has got so many more."""
         goal = self.read() + records
@@ -132,6 +159,21 @@ class Processes:
 
         until(lambda: condition() or ended(), seconds=120)
         assert not ended(), self.output.read_text()
+
+
+def shown(port):
+    """What ingest shows at its port: (name, label's value) to figure."""
+    with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        families = text_string_to_metric_families(answer.read().decode())
+        return {(s.name, *s.labels.values()): s.value for family in families for s in family.samples}
+
+
+def waited_for(port):
+    """The stores that ingest says it waits for; nothing where it does not listen yet."""
+    try:
+        return {key[1] for key, figure in shown(port).items() if key[0] == "matinee_ingest_waiting" and figure}
+    except URLError:
+        return None
 
 
 def topic_records(broker, topic):

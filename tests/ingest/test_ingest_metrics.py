@@ -1,18 +1,19 @@
 """What `/metrics` of ingest says, and its two alarms."""
 
-from urllib.request import urlopen
+import signal
 
 import pytest
 from ingest_world import World, until, watch
+from kafka_stream import Processes, shown, waited_for
 from prometheus_client import CollectorRegistry
-from prometheus_client.parser import text_string_to_metric_families
 
-from kafka_brokers import free_port
+from kafka_brokers import free_port, new_topic, tansu
 from matinee.core.errors import ConfigurationError
 from matinee.core.metrics import exposed
 from matinee.core.settings import IngestSettings
 from matinee.ingest.counts import Counts
 from matinee.ingest.metrics import SHARE_RECORDS, Watch
+from stopped_writer import stopped_writer
 
 
 @pytest.fixture
@@ -73,20 +74,40 @@ def test_ingest_shows_itself_on_its_port(tmp_path):
     world, port = World(tmp_path), free_port()
     world.settings = world.settings.model_copy(update={"ingest": IngestSettings(metrics_port=port)})
     world.append(watch("17", "up+2009", 1), "nonsense")
-
-    def shown():
-        with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
-            families = text_string_to_metric_families(answer.read().decode())
-            return {(s.name, *s.labels.values()): s.value for family in families for s in family.samples}
-
     with world.running():
         until(lambda: world.rows("batches").height)
-        until(lambda: shown().get(("matinee_ingest_quarantined_total", "unknown_form")) == 1)
-        assert shown()["matinee_ingest_records_total", "accepted"] == 1
-        assert shown()["matinee_ingest_lag_records", "0"] == 0
+        until(lambda: shown(port).get(("matinee_ingest_quarantined_total", "unknown_form")) == 1)
+        assert shown(port)["matinee_ingest_records_total", "accepted"] == 1
+        assert shown(port)["matinee_ingest_lag_records", "0"] == 0
+        assert waited_for(port) == set()
         watching = Watch(IngestSettings(), pytest.fail)
         taken = exposed(watching, port, setting="ingest.metrics_port")
         with pytest.raises(ConfigurationError, match=r"ingest\.metrics_port"), taken:
             pass
     with pytest.raises(OSError, match="refused"):
-        shown()
+        shown(port)
+
+
+def test_a_broker_that_is_gone_is_seen_to_be_waited_for(tmp_path):
+    with tansu(tmp_path) as broker:
+        processes = Processes(tmp_path, broker.url(new_topic()))
+        port = processes.with_metrics()
+        processes.start()
+        processes.wait(lambda: waited_for(port) == set())
+    with processes:
+        processes.wait(lambda: waited_for(port) == {"log"})
+        assert "matinee_ingest_age_seconds" in {name for name, *_ in shown(port)}  # what it knew is shown on
+
+
+def test_a_history_in_which_another_process_stands_still_is_seen_and_told_of(tmp_path):
+    with tansu(tmp_path) as broker, Processes(tmp_path, broker.url(new_topic())) as processes:
+        port = processes.with_metrics()
+        with stopped_writer(processes.home.data / "history") as other:
+            processes.start()
+            processes.wait(lambda: waited_for(port) == {"history"})  # before any store is open, too
+            processes.wait(processes.alarms)
+            (alarm,) = processes.alarms()
+            assert (alarm.name, alarm.evidence["waiting_for"]) == ("ingest_waiting", "history")
+            assert f"kill -CONT {other.pid}" in alarm.remedy
+            other.send(signal.SIGCONT)
+            processes.wait(lambda: waited_for(port) == set())

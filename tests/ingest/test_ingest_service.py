@@ -6,16 +6,14 @@ import signal
 
 import polars as pl
 import pytest
-from ingest_world import OutOfRoom, World, until, watch
+from ingest_world import OutOfRoom, World, overtaken, until, watch
 
 from matinee.core.errors import Fenced, GenerationChanged, Locked
 from matinee.core.settings import LakeSettings
-from matinee.events.offsets import Source
 from matinee.history.lmdb import LmdbHistory
 from matinee.ingest import intake
 from matinee.ingest.rebuild import catch_up, differences
 from matinee.ingest.service import ingest
-from matinee.lake.lake import Lake
 
 ANN, BOB = "17", "23"
 
@@ -218,18 +216,7 @@ def test_it_waits_for_a_history_that_somebody_else_writes(world):
 
 
 def test_an_owner_that_another_has_overtaken_is_fenced(world):
-    lake = world.with_lake()
-    lake.broken.set()
-    world.append(*(watch(ANN, "up+2009", n, n) for n in range(10)))
-    with world.stores.log() as log:
-        source = Source(log.generation, 0)
-    with world.running() as running:
-        until(lambda: lake.asked)
-        world.append(*(watch(ANN, "jaws+1975", n, 60 + n) for n in range(5)))
-        until(lambda: "jaws+1975" in world.items_of(ANN))
-        other = Lake(world.home.resolve(world.settings.lake.url), world.clock)
-        other.commit(source, {}, start=0, end=13)  # as another owner would, who has read three of the five
-        lake.broken.clear()
+    with overtaken(world, ANN, end=13) as running:  # by one who has read three of the five
         until(lambda: not running.thread.is_alive())
     assert isinstance(running.error, Fenced)
     assert world.alarms[-1][0] == "ingest_fenced"

@@ -6,9 +6,6 @@ import pytest
 from kafka_stream import PARTITIONS, Processes, Stream, check_exactly_once, topic_records
 
 from kafka_brokers import apache_kafka, new_topic, tansu, until
-from matinee.core.alarms import Alarms
-from matinee.core.clock import SystemClock
-from matinee.core.control import open_control
 
 BROKERS = {"tansu": tansu, "apache-kafka": apache_kafka}
 
@@ -46,11 +43,7 @@ class Scene:
         return records
 
     def alarms(self):
-        engine = open_control(self.processes.home.resolve("sqlite:///{data}/control.sqlite"))
-        try:
-            return Alarms(engine, SystemClock()).latest()
-        finally:
-            engine.dispose()
+        return self.processes.alarms()
 
 
 @pytest.fixture

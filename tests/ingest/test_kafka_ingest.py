@@ -3,13 +3,12 @@
 import shutil
 
 import pytest
-from ingest_world import OutOfRoom, Running, World, until, watch
+from ingest_world import OutOfRoom, Running, World, overtaken, until, watch
 
 from kafka_brokers import new_topic, tansu
 from matinee.core.errors import Locked
 from matinee.core.home import Home
 from matinee.core.settings import LakeSettings, LogSettings
-from matinee.events.offsets import Source
 from matinee.ingest.stores import group_of, stores_of
 from matinee.lake.lake import Lake
 
@@ -32,18 +31,7 @@ def world(tmp_path, broker):
 
 
 def test_who_is_fenced_begins_again_where_the_lake_ends(world):
-    lake = world.with_lake()
-    lake.broken.set()
-    world.append(*(watch(ANN, "up+2009", n, n) for n in range(10)))
-    with world.stores.log() as log:
-        source = Source(log.generation, 0)
-    with world.running() as running:
-        until(lambda: lake.asked)
-        world.append(*(watch(ANN, "jaws+1975", n, 60 + n) for n in range(5)))
-        until(lambda: "jaws+1975" in (world.items_of(ANN) or ()))
-        other = Lake(world.home.resolve(world.settings.lake.url), world.clock)
-        other.commit(source, {}, start=0, end=7)  # as another owner would, who has read seven of the ten
-        lake.broken.clear()
+    with overtaken(world, ANN, end=7) as running:  # by one who has read seven of the ten
         until(lambda: world.rows("events").height == 8)
         world.append(watch(ANN, "alien+1979", 1, 120))
         until(lambda: world.rows("events").height == 9)

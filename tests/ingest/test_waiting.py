@@ -38,6 +38,29 @@ def test_a_store_that_is_away_for_a_minute_is_asked_ever_more_rarely_and_told_of
     assert patience.waits == 1
 
 
+def test_a_wait_within_a_wait_is_told_and_then_the_outer_one_again():
+    """A reader that waits for its log may have to ask the lake where to begin."""
+    clock, seen = ManualClock(), []
+    patience = Patience(clock, threading.Event(), lambda *_: None)
+    log, lake, log_again = Store(clock, 1), Store(clock, 5), Store(clock, 20)
+
+    def lake_answers():
+        lake()
+        seen.append(patience.waiting_for)
+
+    def log_answers():
+        log()
+        seen.append(patience.waiting_for)
+        patience.call("lake", lake_answers)
+        seen.append(patience.waiting_for)
+        log_again()
+
+    patience.call("event log", log_answers)
+    assert seen[:3] == ["event log", "lake", "event log"]
+    assert set(seen[3:]) == {"event log"}  # the lake is back for good
+    assert (patience.waits, patience.waiting, patience.waiting_for) == (2, False, None)
+
+
 def test_a_short_absence_is_nobody_elses_business():
     clock, alarms = ManualClock(), []
     patience = Patience(clock, threading.Event(), lambda *told: alarms.append(told))

@@ -10,7 +10,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -110,7 +110,12 @@ class Environment:
                     raise self._explain(error) from error
 
     def write(self, body: Callable[[Any], _Result]) -> _Result:
-        """Run `body` in a write transaction; again from the start when the map had to grow."""
+        """Run `body` in a write transaction; again from the start when the map had to grow.
+
+        Raises:
+            Locked: another process has been in the midst of a write for long; see `WriterLock.turn`.
+            StoreUnavailable, OutOfRoom: LMDB failed; nothing was written.
+        """
         if self._read_only:
             raise ConfigurationError(f"history {self.path} is opened read-only and cannot be written")
         with self._writing:
@@ -135,6 +140,10 @@ class Environment:
     @contextmanager
     def _turn(self) -> Iterator[Any]:
         """A write transaction: no other is open meanwhile, in any process."""
+        with self._writers_turn(), self._begin() as transaction:
+            yield transaction
+
+    def _begin(self) -> Any:
         while True:
             try:
                 transaction = self._env.begin(write=True)
@@ -143,12 +152,13 @@ class Environment:
                     self._env.set_mapsize(0)  # another process has grown it: take over its size
                 continue
             if not self.is_replaced():
-                break
+                return transaction
             transaction.abort()
             with self._reading:
                 self._open_again()
-        with transaction:
-            yield transaction
+
+    def _writers_turn(self) -> AbstractContextManager[None]:
+        return nullcontext() if self._lock is None else self._lock.turn()
 
     def rewrite(self, keep: Callable[[bytes], bool]) -> int:
         """Put a fresh store, of the users to keep, in this one's place; returns how many were left out.
@@ -157,7 +167,7 @@ class Environment:
         other writers and readers go over to the fresh store with their next transaction. Where nobody is to be left
         out, nothing is done, but for deleting what an earlier change of stores left behind.
         """
-        with self._writing:
+        with self._writing, self._writers_turn():
             try:
                 for left in (*self.path.glob("data.mdb.*"), self._data.with_suffix(".set-aside")):
                     left.unlink(missing_ok=True)
@@ -193,9 +203,15 @@ class Environment:
             fsync_folder(self.path)
 
     def close(self) -> None:
-        """Close it, synced. Safe to call twice."""
+        """Close it, synced, unless another process is in the midst of a write for long: its sync does it too.
+
+        Safe to call twice.
+        """
         if self._lock is not None:
-            self.sync()
+            try:
+                self.sync()
+            except Locked as error:
+                log.warning("history not synced", path=str(self.path), error=str(error), remedy=error.remedy)
         with self._writing, self._reading:
             self._env.close()
             self._mapped.close()
@@ -225,7 +241,8 @@ class Environment:
             )  # fmt: skip
             try:
                 self._require_whole()
-                self._open_databases()
+                with self._writers_turn():
+                    self._open_databases()
             except BaseException:
                 self._env.close()
                 raise

@@ -26,7 +26,7 @@ steps are quicker, because a user's actions are then folded in together."""
 _BUFFERED_COMMITS = 2
 """How many commits' worth of rows may wait in memory while the lake does not take them."""
 RELEASE_SECONDS = 10.0
-"""How long partitions are kept from their next reader while the lake does not take what was read of them."""
+"""How long partitions are kept from their next reader while the lake is slow to take what was read of them."""
 
 
 class Intake:
@@ -228,9 +228,13 @@ class Intake:
         return self._stores.lake.resume_position(Source(self._stores.log.generation, partition))
 
     def _release(self, partitions: frozenset[int]) -> None:
-        """These become another's: commit what was read, unless the lake keeps us waiting: then it is read again."""
+        """These become another's: commit what was read, unless the lake keeps us waiting: then it is read again.
+
+        Nothing is read meanwhile, of no partition; so a lake that is known to be away is not waited for.
+        """
         try:
-            self._note(RELEASE_SECONDS)
+            if not self._writer.struggling:
+                self._note(RELEASE_SECONDS)
             if not self._writer.busy:
                 self.commit_if_due(now=True)
                 self._note(RELEASE_SECONDS)

@@ -1,7 +1,7 @@
 """What `/metrics` says of ingest, and the alarms where it lags or sets too much aside."""
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -12,9 +12,12 @@ from matinee.core.alarms import RaiseAlarm
 from matinee.core.logging import get_logger
 from matinee.core.settings import IngestSettings
 from matinee.ingest.counts import Counts
+from matinee.ingest.waiting import Patience
 
 SHARE_RECORDS = 1_000
 """Records, the latest ones at least, that the share of quarantined ones is taken of."""
+_STORES = {"log": "event log", "lake": "lake", "history": "history"}
+"""The gauge's label for each store, and what the store is called where it is waited for."""
 _LAG_REMEDY = "See docs/runbooks/lag.md. Nothing is lost; answers follow what users did by so much later."
 _SURGE_REMEDY = (
     "See docs/runbooks/quarantine-surge.md. Nothing is lost; `raw` of the table `quarantine` has it all."
@@ -28,11 +31,13 @@ class Watch(Collector):
     Args:
         limits: above which there is an alarm.
         raise_alarm: told then.
+        patience: of each thread, asked which store it waits for.
     """
 
-    def __init__(self, limits: IngestSettings, raise_alarm: RaiseAlarm) -> None:
+    def __init__(self, limits: IngestSettings, raise_alarm: RaiseAlarm, patience: Sequence[Patience] = ()) -> None:
         self._limits = limits
         self._raise_alarm = raise_alarm
+        self._patience = patience
         self._counts = Counts()
         self._latest: deque[Counts] = deque()
         self._lag: Mapping[int, int] = {}
@@ -89,6 +94,13 @@ class Watch(Collector):
         yield GaugeMetricFamily(
             "matinee_ingest_age_seconds", "Age of what was read last; 0 where all is read.", self._age_seconds
         )
+        waiting = GaugeMetricFamily(
+            "matinee_ingest_waiting", "1 while this store does not answer and is asked again.", labels=["store"]
+        )
+        waited_for = {patience.waiting_for for patience in self._patience}
+        for store, name in _STORES.items():
+            waiting.add_metric([store], name in waited_for)
+        yield waiting
 
     def _judge(self, name: str, above: bool, evidence: dict[str, Any], remedy: str) -> None:
         if above and name not in self._above:

@@ -119,16 +119,16 @@ class Ingest:
 
     def _run(self, stack: ExitStack, until_idle: bool, accept_new_generation: bool) -> IngestReport:
         began = self._clock.monotonic()
+        limits, waiting, shared = self._settings.ingest, self._new_patience(), self._stores.shared
+        watch = Watch(limits, self._raise_alarm, (self._patience, waiting))
+        # Before the stores are open: a store that is away from the start is seen too.
+        stack.enter_context(exposed(watch, limits.metrics_port, setting="ingest.metrics_port"))
         stores = self._open(stack, accept_new_generation)
         stopping = self._stopping.is_set
         upkeep = Upkeep(stores, self._settings, self._home, self._raise_alarm, self._protected, stopping)
         stack.callback(upkeep.close)
-        waiting, shared = self._new_patience(), self._stores.shared
         writer = LakeWriter(stores, waiting, upkeep.after_commit, upkeep.require_room, shared=shared)
         stack.callback(writer.close)
-        limits = self._settings.ingest
-        watch = Watch(limits, self._raise_alarm)
-        stack.enter_context(exposed(watch, limits.metrics_port, setting="ingest.metrics_port"))
         intake = Intake(
             stores, writer, self._patience, self._settings, self._clock, stopping, watch,
             shared=shared, erased=Tombstones(self._home.data / ERASED).current,

@@ -36,8 +36,13 @@ class Patience:
         self._on_long_wait = on_long_wait
         self.waits = 0
         """How often a store kept us waiting."""
-        self.waiting = False
-        """Whether one does at this moment."""
+        self.waiting_for: str | None = None
+        """The store that does at this moment."""
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a store keeps us waiting at this moment."""
+        return self.waiting_for is not None
 
     def call(self, what: str, body: Callable[[], _Result]) -> _Result:
         """Run `body` until it goes through.
@@ -54,7 +59,7 @@ class Patience:
     def _insist(self, what: str, body: Callable[[], _Result], error: RetryableError) -> _Result:
         wait, began, told = FIRST_WAIT_SECONDS, self._clock.monotonic(), False
         self.waits += 1
-        self.waiting = True
+        outer, self.waiting_for = self.waiting_for, what  # a call may be made within another
         _log.warning("waiting", what=what, error=str(error), remedy=error.remedy)
         try:
             while not self._stopping.is_set():
@@ -71,7 +76,7 @@ class Patience:
                     self._on_long_wait(what, error)
                     told = True
         finally:
-            self.waiting = False
+            self.waiting_for = outer
         raise error
 
     def _sleep(self, seconds: float) -> None:
