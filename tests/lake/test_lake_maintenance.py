@@ -1,5 +1,6 @@
 """Compaction, retention and vacuum keep rows, offsets and the versions that are needed."""
 
+import math
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
@@ -7,12 +8,12 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from lake_frames import SOURCE, age, assert_exactly_once, batch, rows
+from lake_frames import NOON, SOURCE, age, assert_exactly_once, batch, rows
 
 from matinee.core.clock import ManualClock, SystemClock
 from matinee.core.errors import InvalidInput
 from matinee.lake.lake import Lake
-from matinee.lake.maintenance import Maintained, compact, maintain
+from matinee.lake.maintenance import FULL_BYTES, Maintained, compact, joined_below, maintain
 from matinee.lake.schemas import EVENTS, INGEST_TABLES, TABLES
 from matinee.lake.writer import CHECKPOINT_EVERY
 
@@ -35,6 +36,59 @@ def test_compaction_joins_files_and_keeps_rows_and_offsets(lake: Lake):
     assert (events.files_joined, events.files_written) == (6, 1)
     assert len(lake.table("events").file_uris()) == 1
     assert_exactly_once(lake, end)
+
+
+@pytest.mark.parametrize(
+    ("files", "below"),
+    [
+        ([], None),
+        ([(10, 1)], None),
+        ([(10, 1), (10, 1)], FULL_BYTES),
+        ([(40, 5), (10, 2), (10, 2)], 40),  # the two are together less than the one, and join without it
+        ([(40, 4), (10, 2), (10, 2)], FULL_BYTES),
+        ([(40, 9), (20, 4), (10, 3)], None),  # each is larger than all smaller ones together
+        ([(FULL_BYTES, 1), (10, 1)], None),
+        ([(FULL_BYTES, 1), (10, 1), (10, 1)], FULL_BYTES),
+        ([(12, 9), (10, 1), (10, 1)], FULL_BYTES),  # the two do not fit below the one
+        ([(10, 0), (9, 0)], None),
+    ],
+)
+def test_files_are_joined_where_the_smaller_ones_are_together_as_many_rows(files, below):
+    assert joined_below(files) == below
+
+
+def test_each_row_is_written_again_as_often_as_the_lake_doubles(lake: Lake):
+    def files() -> dict[str, int]:
+        actions = pl.DataFrame(lake.table("events").get_add_actions(flatten=True))
+        return dict(actions.select("path", "num_records").iter_rows())
+
+    batches, each, again = 32, 1_000, 0
+    for number in range(batches):
+        start = number * each
+        of = rows(EVENTS, list(range(start, start + each))).with_columns(
+            time=pl.lit(NOON).cast(EVENTS.columns["time"])
+        )
+        lake.commit(SOURCE, {"events": of}, start=start, end=start + each)
+        before = files()
+        compact(lake, "events")
+        after = files()
+        again += sum(n for path, n in after.items() if path not in before)
+        assert len(after) <= math.log2(number + 1) + 2
+    assert sum(files().values()) == lake.read("events").collect()["position"].n_unique() == batches * each
+    # To join all of them each time would write every row 16 times.
+    assert again <= math.log2(batches) * batches * each
+
+
+def test_every_partition_is_joined_those_of_untimed_rows_too(tmp_path: Path):
+    lake = Lake(str(tmp_path), SystemClock())
+    for start in range(0, 16, 4):
+        events = rows(EVENTS, list(range(start, start + 4)))
+        untimed = pl.when(pl.col("position") % 4 == 3).then(None).otherwise("time").alias("time")
+        lake.commit(SOURCE, {"events": events.with_columns(untimed)}, start=start, end=start + 4)
+    before = lake.read("events").sort("position").collect()
+    assert compact(lake, "events") == (8, 2)
+    assert lake.read("events").sort("position").collect().equals(before)
+    assert compact(lake, "events") == (0, 0)
 
 
 def test_maintenance_with_nothing_to_do_changes_no_version(lake: Lake):

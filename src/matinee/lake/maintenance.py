@@ -4,10 +4,12 @@ Delta's vacuum and log clean-up go by the machine's own clock and the files' tim
 asks the lake's clock.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
+import polars as pl
 from deltalake import DeltaTable
 
 from matinee.core.clock import DAY
@@ -15,6 +17,9 @@ from matinee.core.errors import InvalidInput
 from matinee.lake.lake import Lake
 from matinee.lake.schemas import TABLES, TableSchema
 from matinee.lake.storage import NO_HOOKS, ZSTD, checkpoint, exactly_here, store_errors
+
+FULL_BYTES = 100_000_000
+"""A file so large is not joined any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,17 +117,66 @@ def delete_old_days(lake: Lake, schema: TableSchema, days: int) -> int:
 
 
 def compact(lake: Lake, name: str) -> tuple[int, int]:
-    """Join small files of each partition, and return how many were replaced by how many.
+    """Join small files of each partition, as `joined_below` says; returns how many were replaced by how many.
 
     Rows and offsets stay as they are, so that appends that come meanwhile are no conflict, and Delta's own
     tries are safe here.
     """
+    joined = written = 0
 
-    def attempt(table: DeltaTable) -> tuple[int, int]:
-        done = table.optimize.compact(writer_properties=ZSTD, post_commithook_properties=NO_HOOKS)
-        return done["numFilesRemoved"], done["numFilesAdded"]
+    def attempt(table: DeltaTable) -> None:
+        nonlocal joined, written
+        for filters, size in _due(table, TABLES[name].partition_by):
+            done = table.optimize.compact(
+                filters, target_size=size, writer_properties=ZSTD, post_commithook_properties=NO_HOOKS
+            )
+            joined, written = joined + done["numFilesRemoved"], written + done["numFilesAdded"]
 
-    return lake.transact(name, attempt)
+    lake.transact(name, attempt)
+    return joined, written
+
+
+def joined_below(files: Iterable[tuple[int, int]]) -> int | None:
+    """The size below which a partition's files are to be joined; nothing where none are.
+
+    Files are joined with the largest to which all smaller ones together add at least as many rows as it has; what
+    is larger stays. So the file that a row is in at least doubles whenever the row is written again: of a partition
+    that grew by n equal files, that is log2(n) times at most, and about log2(n) files are left (the tiers of a
+    log-structured merge tree; O'Neil et al. 1996). To join all files each time would write the first row n times.
+
+    Args:
+        files: bytes and rows of each.
+    """
+    ordered = sorted(files, reverse=True)
+    rows_left, bytes_left = sum(rows for _, rows in ordered), sum(size for size, _ in ordered)
+    limit = below = FULL_BYTES
+    for size, rows in ordered:
+        if bytes_left <= limit:  # else Delta would not join all of them to one: most of these bytes are overhead
+            below = limit
+        rows_left -= rows
+        if size < limit and rows_left >= max(rows, 1):
+            return below
+        bytes_left -= size
+        limit = min(limit, size)
+    return None
+
+
+def _due(table: DeltaTable, column: str | None) -> Iterator[tuple[list[tuple[str, str, Any]] | None, int]]:
+    """Which partitions have files to join, as Delta's filters, and below which size."""
+    files = pl.DataFrame(table.get_add_actions(flatten=True))
+    if column is None:
+        if (size := joined_below(files.select("size_bytes", "num_records").iter_rows())) is not None:
+            yield None, size
+        return
+    whole: list[str] = []
+    for (value,), of in files.group_by(f"partition.{column}"):
+        size = joined_below(of.select("size_bytes", "num_records").iter_rows())
+        if size == FULL_BYTES and value is not None:
+            whole.append(str(value))
+        elif size is not None:
+            yield [(column, "=", "" if value is None else str(value))], size  # "" is what Delta calls null there
+    if whole:  # perhaps thousands, after an import: in one commit
+        yield [(column, "in", whole)], FULL_BYTES
 
 
 def remove_files(lake: Lake, name: str, keep_days: int, keep_versions: list[int]) -> int:
