@@ -80,13 +80,53 @@ class ApacheKafka(Broker):
     def start(self):
         command = [str(SCRIPT), "run", str(self.folder), str(self.port), str(self.controller)]
         with (self.folder / "output").open("a") as output:
-            self.process = subprocess.Popen(command, stdout=output, stderr=output)
+            environment = os.environ | {"KAFKA_PROPERTIES": self.properties()}
+            self.process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
         until(lambda: self.answers() or self.process.poll() is not None)
         assert self.process.poll() is None, (self.folder / "output").read_text()
+
+    def properties(self):
+        """Further lines of its configuration."""
+        return ""
 
     def kill(self):
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
+
+
+class SecuredKafka(ApacheKafka):
+    """One that also listens where it wants TLS, and a user with a password: ann, `right`."""
+
+    def __init__(self, folder):
+        super().__init__(folder)
+        self.secured = free_port()
+        self.certificate = folder / "certificate.pem"
+        key = folder / "key.pem"
+        subprocess.run(
+            ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1",
+             "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", self.certificate],
+            check=True, capture_output=True,
+        )  # fmt: skip
+        (folder / "store.pem").write_text(key.read_text() + self.certificate.read_text())
+
+    def properties(self):
+        module = "org.apache.kafka.common.security.plain.PlainLoginModule"
+        open_one, secured = f"PLAINTEXT://127.0.0.1:{self.port}", f"SASL_SSL://127.0.0.1:{self.secured}"
+        return f"""
+listeners={open_one},{secured},CONTROLLER://127.0.0.1:{self.controller}
+advertised.listeners={open_one},{secured}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL,CONTROLLER:PLAINTEXT
+ssl.keystore.type=PEM
+ssl.keystore.location={self.folder / "store.pem"}
+sasl.enabled.mechanisms=PLAIN
+listener.name.sasl_ssl.plain.sasl.jaas.config={module} required user_ann="right";
+"""
+
+    def secured_url(self, topic, **options):
+        given = {"security.protocol": "SASL_SSL", "sasl.mechanism": "PLAIN", "sasl.username": "ann"}
+        given |= {"ssl.ca.location": self.certificate} | {k.replace("_", "."): v for k, v in options.items()}
+        url = self.url(topic, **{key: value for key, value in given.items() if value})
+        return url.replace(self.address, f"127.0.0.1:{self.secured}")
 
 
 def new_topic():
@@ -113,10 +153,10 @@ def tansu(folder):
 
 
 @contextmanager
-def apache_kafka(folder):
+def apache_kafka(folder, kind=ApacheKafka):
     if subprocess.run([str(SCRIPT), "jars"], capture_output=True, check=False).returncode:
         pytest.skip("Apache Kafka was not fetched: deploy/kafka/kafka fetch")
-    broker = ApacheKafka(folder)
+    broker = kind(folder)
     broker.start()
     try:
         yield broker

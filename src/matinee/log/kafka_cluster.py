@@ -21,6 +21,10 @@ from matinee.log.kafka_url import Topic
 
 ANSWER_SECONDS = 5.0
 """How long a cluster may take to answer before it counts as away."""
+_CREDENTIALS = (
+    "See security.protocol, sasl.mechanism, sasl.username and ssl.ca.location in log.url (or MATINEE_KAFKA_… in "
+    "the environment), and MATINEE_KAFKA_SASL_PASSWORD; mend them, and start again."
+)
 _MADE_SECONDS = 15.0
 _STEP_SECONDS = 0.05
 _Result = TypeVar("_Result")
@@ -31,6 +35,7 @@ _REFUSED = {
     KafkaError.ILLEGAL_SASL_STATE, KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED,
     KafkaError.CLUSTER_AUTHORIZATION_FAILED, KafkaError._INVALID_ARG, KafkaError._SSL,
 }  # fmt: skip
+_AWAY = {KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._MSG_TIMED_OUT}
 _TOO_LARGE = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE}
 
 
@@ -42,14 +47,17 @@ class Cluster:
         clock: to wait by.
 
     Raises:
-        ConfigurationError: librdkafka refuses an option.
+        ConfigurationError: librdkafka refuses an option. Every call raises it where the brokers refuse our
+            credentials, or we theirs, and never let us in.
     """
 
     def __init__(self, topic: Topic, clock: Clock) -> None:
         self.topic = topic
         self._clock = clock
-        self._admin = self.client(AdminClient, {})
         self._id = ""
+        self._refusal: KafkaError | None = None
+        """Why brokers let no client in, since one last answered: requests merely time out."""
+        self._admin = self.client(AdminClient, {})
         self.partitions: tuple[int, ...] = ()
         """Of the topic, when it was last described."""
 
@@ -63,6 +71,7 @@ class Cluster:
             "bootstrap.servers": self.topic.servers,
             "client.id": "matinee",
             "reconnect.backoff.max.ms": 1_000,
+            "error_cb": self._note,
             "log_level": 0,  # each lost connection would be a line; what we make of it is said once, elsewhere
         }
         try:
@@ -125,7 +134,10 @@ class Cluster:
     def explain(self, error: KafkaException | KafkaError) -> MatineeError:
         """One of this project's errors for one of librdkafka's."""
         what = error.args[0] if isinstance(error, KafkaException) else error
-        text = self.topic.without_secrets(f"event log {self.topic}: {what.str()}")
+        refusal = self._refused() if what.code() in _AWAY else None
+        text = self.topic.without_secrets(f"event log {self.topic}: {(refusal or what).str()}")
+        if refusal is not None:  # where it let us in before, it may be a broker that is just starting
+            return (StoreUnavailable if self._id else ConfigurationError)(text, remedy=_CREDENTIALS)
         if what.code() in _GONE:
             return _changed(self.topic, "", None)
         if what.code() == KafkaError.TOPIC_ALREADY_EXISTS:
@@ -148,9 +160,21 @@ class Cluster:
 
     def _asked(self, ask: Callable[[], Any]) -> Any:
         try:
-            return ask().result()
+            answer = ask().result()
         except KafkaException as error:
             raise self.explain(error) from error
+        self._refused()
+        self._refusal = None
+        return answer
+
+    def _refused(self) -> KafkaError | None:
+        """See `_refusal`."""
+        self._admin.poll(0)  # calls `_note`, where there is something to note
+        return self._refusal
+
+    def _note(self, error: KafkaError) -> None:
+        if error.code() in _REFUSED:
+            self._refusal = error
 
 
 class _Exists(MatineeError):
