@@ -39,11 +39,12 @@ def test_a_server_that_does_not_listen_costs_nothing(folder, haproxy):
     ("path", "headers", "again"),
     [
         ("/v1/events", {"Idempotency-Key": "post-1"}, True),
-        ("/v1/events", {}, False),
+        ("/v1/events", {}, True),
         ("/v1/recommendations", {}, True),
         ("/v1/sessions/recommendations", {}, True),
         ("/v1/predictions", {}, True),
         ("/v1/others", {"Idempotency-Key": "post-1"}, False),
+        ("/v1/others", {}, False),
     ],
 )
 def test_a_post_is_repeated_only_where_it_asks_or_ids_tell_a_repeat(folder, haproxy, path, headers, again):
@@ -62,6 +63,46 @@ def test_a_post_is_repeated_only_where_it_asks_or_ids_tell_a_repeat(folder, hapr
     else:
         assert seen == Counter(bodies)  # each came to one server, once
         assert Counter(statuses) == {200: len(other.asked), 502: len(one.asked)}
+
+
+def names_of_posts(toys):
+    """The `Idempotency-Key` that each body came with, as often as it came."""
+    found = {}
+    for head, body in (asked for toy in toys for asked in toy.asked):
+        found.setdefault(body, []).append(field(head, "idempotency-key"))
+    return found
+
+
+def test_a_post_that_names_itself_keeps_its_name_and_every_other_has_one_that_a_repeat_keeps(folder, haproxy):
+    with (
+        Toy(lambda head: None) as one,
+        Toy() as other,
+        balanced(folder, [one, other], haproxy=haproxy) as (url, *_),
+    ):
+        for number in range(8):
+            httpx.post(f"{url}/v1/events", content=f"event {number}".encode())
+        httpx.post(f"{url}/v1/events", content=b"named", headers={"Idempotency-Key": "post-1"})
+        httpx.get(f"{url}/v1/events")
+        httpx.post(f"{url}/v1/predictions", content=b"asks")
+        found = names_of_posts([one, other])
+    assert {found.pop(body, [None])[0] for body in (b"", b"asks")} == {None}
+    assert set(found.pop(b"named")) == {"post-1"}
+    assert any(len(names) > 1 for names in found.values())  # some were lost, and sent again
+    assert all(len(set(names)) == 1 for names in found.values())
+    assert len({names[0] for names in found.values()} - {None}) == 8
+
+
+def test_events_that_do_not_fit_into_the_buffer_are_not_sent_again(folder, haproxy):
+    with (
+        Toy(lambda head: None) as one,
+        Toy() as other,
+        balanced(folder, [one, other], haproxy=haproxy) as (url, *_),
+    ):
+        bodies = [b"%d" % number * 20_000 for number in range(6)]
+        statuses = [httpx.post(f"{url}/v1/events", content=body).status_code for body in bodies]
+        seen = Counter(body for toy in (one, other) for _, body in toy.asked)
+    assert seen == Counter(bodies)
+    assert Counter(statuses) == {200: len(other.asked), 502: len(one.asked)}
 
 
 def test_a_client_is_who_it_is_seen_to_be(folder, haproxy):

@@ -17,7 +17,7 @@ from matinee.core.clock import ManualClock
 from matinee.core.errors import StoreUnavailable
 from matinee.core.home import Home
 from matinee.history.lmdb import LmdbHistory
-from matinee.serving.answer import Part, Reason, Step
+from matinee.serving.answer import Part, Reason, Step, Unexplained
 from matinee.serving.arrange import Style
 from matinee.serving.filters import Filter
 from matinee.serving.fold_cache import FoldCache
@@ -296,6 +296,26 @@ def test_reasons_are_what_the_user_liked(bundle: Bundle, history: LmdbHistory):
     assert asking("u000", 3).reasons == ()
     assert asking("nobody", 3, explain=True).reasons == ()
     assert asking(None, 1, session=("a+3",), explain=True).reasons == (("a+3",),)
+    assert {asking(who, 3, explain=True).unexplained for who in ("u000", "nobody")} == {None}
+
+
+def test_what_cannot_be_explained_says_why(bundle: Bundle, history: LmdbHistory, monkeypatch):
+    def away(_: str) -> None:
+        raise StoreUnavailable("away")
+
+    def why(asking: Asking, who: str | None = "u000", **more: object) -> Unexplained | None:
+        found = asking(who, 3, explain=True, **more)
+        assert not any(found.reasons)
+        assert asking(who, 3, **more).unexplained is None  # nobody asked
+        return found.unexplained
+
+    act(history, "u000", ["a+10"], position=SNAPSHOT_END)
+    assert why(Asking(bundle, away)) is Unexplained.HISTORY
+    assert Asking(bundle, away)(None, 1, session=("a+3",), explain=True).unexplained is None  # which needs none
+    for shed in (Shed.SCORING, Shed.HISTORY):
+        assert why(Asking(bundle, history.glance, shed=shed)) is Unexplained.BUSY
+    monkeypatch.setattr("matinee.serving.recommender.because", lambda *_: 1 / 0)
+    assert why(Asking(bundle, history.glance)) is Unexplained.ERROR
 
 
 # Overload and broken stores.

@@ -1,6 +1,6 @@
 """What an answer is, how it came to be, and what it did without."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from enum import StrEnum
 
 import msgspec
@@ -44,6 +44,19 @@ class Reason(StrEnum):
     """The store failed too often of late to be asked."""
 
 
+class Unexplained(StrEnum):
+    """Why an answer could not be explained, though that was asked for."""
+
+    HISTORY = "history"
+    """What the user did lately cannot be read."""
+    BUSY = "busy"
+    """There was no time left, or there is too much to do."""
+    MODEL = "model"
+    """The bundle's model cannot tell."""
+    ERROR = "error"
+    """It failed; the log says how."""
+
+
 class Answer(msgspec.Struct, frozen=True, gc=False):
     """What one user is shown."""
 
@@ -58,6 +71,8 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
     """Aligned with `items`: how likely each was to stand in its place. Empty where nothing was left to chance."""
     reasons: tuple[tuple[str, ...], ...] = ()
     """Aligned with `items`: ids of the liked items that speak for each, strongest first. Empty unless asked for."""
+    unexplained: Unexplained | None = None
+    """Why `reasons` cannot say what they were asked for; nothing where they do, even where none was found."""
 
 
 class Budget(msgspec.Struct, frozen=True, gc=False):
@@ -70,6 +85,18 @@ class Budget(msgspec.Struct, frozen=True, gc=False):
     def is_over(self) -> bool:
         """Whether the deadline has passed."""
         return self.clock.monotonic() >= self.ends
+
+
+def unexplained(missed: Set[tuple[Part, Reason]], can_tell: bool) -> Unexplained | None:
+    """Why an answer gives no reasons, from what it did without and whether its model can tell them."""
+    if not can_tell:
+        return Unexplained.MODEL
+    of = {part: reason for part, reason in missed if part in {Part.HISTORY, Part.EXPLANATION}}
+    if {Reason.OVERLOAD, Reason.DEADLINE}.intersection(of.values()):
+        return Unexplained.BUSY
+    if Part.HISTORY in of:
+        return Unexplained.HISTORY
+    return Unexplained.ERROR if of else None
 
 
 DoneWithout = Callable[[Part, Reason, Exception | None], None]

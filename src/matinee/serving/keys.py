@@ -5,13 +5,16 @@
     key: Annotated[ApiKey, Depends(guard.require(Scope.WRITE))]      # a route of the API
     if (refused := guard.refusal(scope)): ...        # the plain endpoints, before they answer
 
-The API always wants a key. The plain `/recommend/<user>` and the health endpoints want one (scope read) only where
-`everywhere` is set, and `/metrics` always; except that health and metrics are open to whoever asks from this
-machine itself, which is how a balancer and a Prometheus beside the server ask. A request that a proxy passed on
-says so (`X-Forwarded-For`, `Forwarded`) and is not from this machine, whatever its connection says.
+The API and its documentation always want a key. The plain `/recommend/<user>` and the health endpoints want one
+(scope read) only where `everywhere` is set, and `/metrics` always; except that health and metrics are open to
+whoever asks from this machine itself, which is how a balancer and a Prometheus beside the server ask. A request
+that a proxy passed on says so (`X-Forwarded-For`, `Forwarded`) and is not from this machine, whatever its
+connection says.
 """
 
+import binascii
 import hmac
+from base64 import b64decode
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from ipaddress import ip_address
@@ -37,11 +40,14 @@ _HEALTH = frozenset({"/healthz", "/readyz"})
 _METRICS = "/metrics"
 _PASSED_ON = frozenset({b"x-forwarded-for", b"forwarded"})
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="matinee"'}
+_PROMPT = {"WWW-Authenticate": 'Basic realm="matinee", charset="UTF-8"'}
+"""Makes a browser ask for a name and a password."""
 _KEY = "matinee.key"
 """Where an ASGI scope holds the key that the request was let in with."""
 _REMEDY = (
     "Send `Authorization: Bearer <key>` or `X-Api-Key: <key>`; an operator makes one with `matinee keys create`."
 )
+_IN_A_BROWSER = "In a browser, give any name, and the key as the password."
 _log = get_logger(__name__)
 
 
@@ -144,6 +150,13 @@ class Guard:
             scope[_KEY] = found
         return found
 
+    def admit_page(self, scope: AsgiScope) -> ApiKey | Refusal:
+        """As `admit` with scope read, for a page: a browser sends no key, but a password that it asked for."""
+        found = self.check([*scope["headers"], *_password(scope["headers"])], Scope.READ)
+        if isinstance(found, Refusal) and found.status == 401:
+            return Refusal(401, f"{found.detail} {_IN_A_BROWSER}", _PROMPT)
+        return found
+
     def check(self, headers: Iterable[tuple[bytes, bytes]], needed: Scope) -> ApiKey | Refusal:
         """The key that the headers carry, if its scope suffices."""
         return self._told(self._check(headers, needed))
@@ -206,6 +219,17 @@ def _token(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
         if name == b"x-api-key":
             given = value.strip().decode("latin-1")
     return given
+
+
+def _password(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """The password of HTTP's Basic authentication (RFC 7617), as the header that carries a key."""
+    for name, value in headers:
+        if name == b"authorization" and value[:6].lower() == b"basic ":
+            try:
+                return [(b"x-api-key", b64decode(value[6:].strip(), validate=True).partition(b":")[2])]
+            except binascii.Error:
+                return []
+    return []
 
 
 def _matches(key: ApiKey, token: str, now_us: int) -> bool:

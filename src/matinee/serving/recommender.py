@@ -14,7 +14,7 @@ from matinee.bundle.open import Bundle
 from matinee.bundle.users import UserEntry
 from matinee.core.breaker import Breaker, CircuitOpen
 from matinee.history.record import Glance
-from matinee.serving.answer import Answer, Budget, DoneWithout, Part, Reason, Step
+from matinee.serving.answer import Answer, Budget, DoneWithout, Part, Reason, Step, unexplained
 from matinee.serving.arrange import CANDIDATES, Style, because, left_to_chance, mixed_genres, reranked
 from matinee.serving.fold_cache import FoldCache
 from matinee.serving.load import Shed
@@ -92,6 +92,9 @@ class Recommender:
 class _Answering:
     """One answer in the making."""
 
+    _missed: frozenset[tuple[Part, Reason]] = frozenset()
+    """What it did without, so far."""
+
     def __init__(
         self,
         by: Recommender,
@@ -108,7 +111,7 @@ class _Answering:
         self._arm = arm
         self._bundle = bundle
         self._budget = budget
-        self._without = without
+        self._tell_without = without
         self._shed = shed
         self._seed = seed
         asked, style, rules = question.diversity, by.style, by.rules
@@ -138,6 +141,7 @@ class _Answering:
         if self._by.style.explore_share:
             index, scores, propensities = self._explored(view, index, scores)
         ids = self._bundle.items
+        explains = self._question.explain
         return Answer(
             tuple([ids[i] for i in index.tolist()]),
             () if scores is None else tuple(scores.tolist()),
@@ -145,7 +149,8 @@ class _Answering:
             self._arm,
             self._bundle.version,
             propensities,
-            self._reasons(view, index) if self._question.explain else (),
+            self._reasons(view, index) if explains else (),
+            unexplained(self._missed, self._bundle.fold_in is not None) if explains else None,
         )
 
     # What is known.
@@ -271,6 +276,10 @@ class _Answering:
         return self._tried(Part.EXPLANATION, because, view, index) or ()
 
     # What was done without.
+
+    def _without(self, part: Part, reason: Reason, error: Exception | None) -> None:
+        self._missed |= {(part, reason)}
+        self._tell_without(part, reason, error)
 
     def _tried(self, part: Part, body: Callable[..., _Result | None], *given: object) -> _Result | None:
         """What `body` returns; nothing where it fails, whatever it was: there is always another step."""

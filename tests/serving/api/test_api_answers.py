@@ -1,6 +1,7 @@
 """What the operations answer, where it can be derived."""
 
 import math
+import time
 from dataclasses import replace
 
 import msgspec
@@ -9,7 +10,9 @@ import pytest
 from api_samples import ADULTS_ONLY, TestClient, attributes, opened_api, published
 from serving_samples import N_ITEMS, SNAPSHOT_END, act, contents, fold_in
 
+from matinee.core.breaker import FAILURES, State
 from matinee.core.clock import ManualClock
+from matinee.core.errors import StoreUnavailable
 from matinee.core.home import Home
 from matinee.history.lmdb import LmdbHistory
 from matinee.models.preference import confidence
@@ -82,6 +85,53 @@ def test_what_a_user_just_did_is_given_as_the_reason(client: TestClient, history
     # Tastes are even and odd items; within one the lower index scores higher.
     assert (body["step"], ids(body)) == ("folded_in", named(0, 2, 6))
     assert [item["because"] for item in body["items"]] == [[{"item": "a+4", "title": "Title 4"}]] * 3
+    assert body["unexplained"] is None
+
+
+def explained(client: TestClient, user: str) -> list[tuple[str | None, bool]]:
+    """Of each way of asking for reasons: why there are none, and whether there are any."""
+    one = client.get(f"/v1/users/{user}/recommendations", params={"n": 3, "explain": True}).json()
+    several = client.post("/v1/recommendations", json={"users": [user], "n": 3, "explain": True}).json()
+    session = client.post("/v1/sessions/recommendations", json={"items": ["a+5"], "n": 3, "explain": True}).json()
+    return [
+        (body["unexplained"], any(item["because"] for item in body["items"]))
+        for body in (one, several["results"][0]["recommendations"], session)
+    ]
+
+
+def test_while_the_history_is_away_an_answer_says_why_it_explains_nothing(client: TestClient, history: LmdbHistory):
+    act(history, "new", named(4), position=SNAPSHOT_END)
+    assert explained(client, "new") == [(None, True)] * 3
+    assert explained(client, "nobody") == [(None, False)] * 2 + [(None, True)]  # there is nothing to name
+    live = client.app.state.service.history
+
+    def away(_: str) -> None:
+        raise StoreUnavailable("away")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(history, "glance", away)
+        for _ in range(2 * FAILURES):  # each fails at first, then the store is given up
+            assert explained(client, "new") == [("history", False)] * 2 + [(None, True)]
+        assert live.breaker.state is not State.CLOSED
+    assert client.get("/v1/users/new/recommendations").json()["unexplained"] is None  # it was not asked for
+
+
+def test_where_there_never_was_a_history_an_answer_says_so(home: Home):
+    published(home)
+    with opened_api(home, ready=False) as client:
+        service = client.app.state.service
+        end = time.monotonic() + 20
+        while service.releases.why_not:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        assert not service.history.is_open
+        assert explained(client, "u001") == [("history", False)] * 2 + [(None, True)]
+
+
+def test_a_model_that_cannot_tell_says_so(home: Home, history: LmdbHistory):
+    published(home, folds_in=False)
+    with opened_api(home, history) as client:
+        assert explained(client, "u001") == [("model", False)] * 3
 
 
 def test_a_session_gets_more_of_its_taste_and_hears_what_was_not_known(client: TestClient):

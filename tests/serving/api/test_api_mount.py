@@ -49,7 +49,7 @@ def test_an_api_that_cannot_be_made_is_answered_for_and_tried_again(
     client: TestClient, monkeypatch: pytest.MonkeyPatch
 ):
     service = client.app.state.service
-    lazy = TestClient(mount.LazyApi(service, service.guard))
+    lazy = TestClient(mount.LazyApi(service, service.guard), headers={"X-Api-Key": client.headers["X-Api-Key"]})
     with monkeypatch.context() as patch, capture_logs() as logs:
         patch.setitem(sys.modules, "matinee.serving.api.app", None)  # as if FastAPI could not be imported
         response = lazy.get("/v1/trending")
@@ -62,6 +62,7 @@ def test_a_server_whose_api_cannot_be_made_is_ready_for_all_else_and_says_so(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ):
     published(home)
+    _, key = create_key(home, "tests", Scope.READ, clock=CLOCK)
     app = create_app(settings(home), home, CLOCK)
     monkeypatch.setattr(app._api, "prepare", lambda: 1 / 0)
     with capture_logs() as logs, TestClient(app, client=("127.0.0.1", 50_000)) as client:
@@ -72,7 +73,7 @@ def test_a_server_whose_api_cannot_be_made_is_ready_for_all_else_and_says_so(
         assert "the API could not be started" in response.text
         assert client.get("/recommend/u001").status_code == 200
         monkeypatch.undo()
-        assert client.get("/docs").status_code == 200  # made by whoever asks for it
+        assert client.get("/docs", headers={"X-Api-Key": key}).status_code == 200  # made by whoever asks for it
         assert "API" not in client.get("/readyz").text
     assert "api_not_prepared" in [line["event"] for line in logs]
 
@@ -93,7 +94,8 @@ def test_a_server_process_answers_the_api_beside_the_short_way(home: Home):
             for name in ("X-Request-Id", "X-Model-Version", "X-Matinee-Step", "X-Content-Type-Options"):
                 assert len(answer.headers.get_list(name)) == 1
         assert httpx.get(f"{url}/v1/trending").status_code == 401
-        assert httpx.get(f"{url}/docs").status_code == 200
+        assert httpx.get(f"{url}/docs").status_code == 401
+        assert client.get("/docs").status_code == 200
         for path in ("/v1/users/%FF/history", "/v1/items/%00", "/v1/items/a%2Fb", "/v1//", "/v1/users//history"):
             answer = client.get(path)
             assert answer.status_code in {404, 422}, path
@@ -101,8 +103,7 @@ def test_a_server_process_answers_the_api_beside_the_short_way(home: Home):
 
 
 def test_the_documentation_is_whole_and_loads_nothing_from_elsewhere(client: TestClient):
-    bare = TestClient(client.app)
-    page = bare.get("/docs")
+    page = client.get("/docs")
     policy = page.headers["Content-Security-Policy"]
     assert "script-src 'self';" in policy
     assert "default-src 'none'" in policy
@@ -112,8 +113,8 @@ def test_the_documentation_is_whole_and_loads_nothing_from_elsewhere(client: Tes
     parts = re.findall(r'(?:src|href)="([^"]+)"', page.text)
     assert len(parts) == 5
     for part in parts:
-        assert bare.get(part).status_code == 200, part
-    assert bare.get("/docs/assets/swagger-ui-bundle.js").headers["Content-Type"].startswith("text/javascript")
+        assert client.get(part).status_code == 200, part
+    assert client.get("/docs/assets/swagger-ui-bundle.js").headers["Content-Type"].startswith("text/javascript")
 
 
 def test_the_document_says_everything_of_every_operation():

@@ -157,10 +157,28 @@ def test_a_path_that_is_not_there_and_a_method_that_is_not_answered(client: Test
     assert refused.headers["Allow"] == "GET"
 
 
-def test_without_a_key_nothing_is_answered_but_the_documentation(client: TestClient):
+PAGES = ["/docs", "/docs/start.js", "/docs/assets/swagger-ui.css", "/openapi.json"]
+
+
+@pytest.mark.parametrize("path", [USER, "/v1", "/v1/nothing", *PAGES])
+def test_without_a_key_nothing_is_answered(client: TestClient, path: str):
+    response = TestClient(client.app).get(path)
+    assert "matinee keys create" in problem(response, 401)["detail"]
+    is_page = path in PAGES
+    assert response.headers["WWW-Authenticate"].split()[0] == ("Basic" if is_page else "Bearer")
+    assert ("the key as the password" in response.json()["detail"]) == is_page
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_a_browser_opens_the_documentation_with_a_key_as_the_password(client: TestClient, path: str):
+    key = client.headers["X-Api-Key"]
     bare = TestClient(client.app)
-    assert "matinee keys create" in problem(bare.get(USER), 401)["detail"]
-    assert bare.get("/docs").status_code == bare.get("/openapi.json").status_code == 200
+    assert bare.get(path, auth=("anybody", key)).status_code == client.get(path).status_code == 200
+    for wrong in (("anybody", key[:-1]), (key, ""), ("anybody", "é:ü")):
+        problem(bare.get(path, auth=wrong), 401)
+    for broken in ("Basic", "Basic ", "Basic %%%", "Basic YQ", "Basic \xff"):
+        problem(bare.get(path, headers={"Authorization": broken.encode("latin-1")}), 401)
+    problem(bare.get(USER, auth=("anybody", key)), 401)  # what a browser adds by itself opens nothing else
 
 
 def test_while_no_release_is_open_the_answer_says_when_to_ask_again(home: Home, history: LmdbHistory):

@@ -29,7 +29,7 @@ What to show whom, what is like what, and what people did.
   `X-Matinee-Step`.
 - Every error is `application/problem+json` (RFC 9457): what was wrong, where, and what to do about it.
 - A user of whom nothing is known is no error: the answer is what is popular.
-- Every operation wants an API key; `matinee keys create` makes one.
+- Every operation, and this page, wants an API key; `matinee keys create` makes one.
 """
 _TAGS = [
     {"name": "recommendations", "description": "What to show whom."},
@@ -47,7 +47,7 @@ def create_api(service: Service, guard: Guard) -> FastAPI:
 
     Args:
         service: what answers.
-        guard: says whose request is let in. The documentation is open.
+        guard: says whose request is let in.
     """
     api = Api(service)
     handle_problems(api)
@@ -107,9 +107,9 @@ class Api(FastAPI):
 
     def _unknown(self, scope: Scope) -> Refused | None:
         """Why a request is not let in at all; each operation looks at the key's scope besides."""
-        if not scope["path"].startswith("/v1/"):
-            return None
-        found = self._service.guard.admit(scope, KeyScope.READ)
+        guard = self._service.guard
+        is_operation = scope["path"].startswith("/v1")
+        found = guard.admit(scope, KeyScope.READ) if is_operation else guard.admit_page(scope)
         return Refused(found.status, found.detail, headers=found.headers) if isinstance(found, Refusal) else None
 
     def openapi(self) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pydantic.config import JsonDict
 
 from matinee.bundle.open import Bundle
 from matinee.core.ids import ID_PATTERN
+from matinee.serving.answer import Unexplained
 from matinee.serving.api.problems import Problem
 from matinee.serving.filters import Filter, unknown_genres
 from matinee.serving.request import DEFAULT_N, MAX_N
@@ -212,8 +213,16 @@ class Recommended(Scored):
     """A recommended item."""
 
     because: list[Named] = Field(
-        description="The liked items that speak for it, strongest first; empty unless `explain` was asked for."
+        description="The liked items that speak for it, strongest first; empty unless `explain` was asked for. "
+        "Where it was and could not be answered, `unexplained` says why."
     )
+
+
+_UNEXPLAINED = (
+    "Why `because` is empty although `explain` was asked for: `history`, what the user did lately cannot be read "
+    "now; `busy`, there was no time for it; `model`, the bundle's model cannot tell; `error`, it failed, and was "
+    "logged. None where all was looked at: an empty `because` then says that no liked item speaks for this one."
+)
 
 
 class Recommendations(Answered):
@@ -224,6 +233,7 @@ class Recommendations(Answered):
     items: list[Recommended]
     unknown_genres: list[str] = Field(description="Genres of the request that the catalogue does not have.")
     unknown_items: list[str] = Field(description="Items of the session that the catalogue does not have.")
+    unexplained: Unexplained | None = Field(description=_UNEXPLAINED)
 
 
 class UserResult(BaseModel):

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from matinee.bundle.open import Bundle
 from matinee.core.errors import InvalidId
 from matinee.core.ids import user_id
-from matinee.serving.answer import Answer
+from matinee.serving.answer import Answer, Unexplained
 from matinee.serving.api.asked import Asked, asked_of, new_arrival
 from matinee.serving.api.models import (
     Named,
@@ -46,7 +46,7 @@ async def recommend_to_user(
     """
     asked = asked_of(request)
     question = _question(wanted, user=user)
-    return _shown(wanted, question, *asked.answer(question), asked.request_id)
+    return _shown(asked, wanted, question, *asked.answer(question), asked.request_id)
 
 
 @router.post("/v1/recommendations", summary="What to show several users", responses=problems(415))
@@ -74,7 +74,7 @@ async def recommend_to_session(request: Request, wanted: SessionRequest) -> Reco
     """
     asked = asked_of(request)
     question = _question(wanted, user=None, session=tuple(wanted.items))
-    return _shown(wanted, question, *asked.answer(question), asked.request_id)
+    return _shown(asked, wanted, question, *asked.answer(question), asked.request_id)
 
 
 def _question(
@@ -98,7 +98,7 @@ def _one_of_several(asked: Asked, wanted: UsersRequest, user: str) -> UserResult
         arrival = msgspec.structs.replace(arrival, monotonic=asked.arrival.monotonic)  # its deadline is over
     try:
         question = _question(wanted, user=user_id(user))
-        found = _shown(wanted, question, *asked.answer(question, arrival), arrival.request_id)
+        found = _shown(asked, wanted, question, *asked.answer(question, arrival), arrival.request_id)
     except InvalidId as error:
         refused = Refused(422, str(error), kind="invalid-id", title="This cannot be an id", remedy=error.remedy)
         return UserResult(user=user, recommendations=None, problem=refused.problem(arrival.request_id))
@@ -106,8 +106,9 @@ def _one_of_several(asked: Asked, wanted: UsersRequest, user: str) -> UserResult
 
 
 def _shown(
-    wanted: RecommendationQuery | Options, question: Question, answer: Answer, bundle: Bundle, request_id: str
-) -> Recommendations:
+    asked: Asked, wanted: RecommendationQuery | Options, question: Question, answer: Answer, bundle: Bundle,
+    request_id: str,
+) -> Recommendations:  # fmt: skip
     return Recommendations(
         request_id=request_id,
         model_version=answer.model_version,
@@ -117,7 +118,14 @@ def _shown(
         items=_items(answer, bundle),
         unknown_genres=wanted.unknown_genres(bundle),
         unknown_items=[item for item in question.session if bundle.item_index(item) is None],
+        unexplained=_unexplained(asked, question, answer),
     )
+
+
+def _unexplained(asked: Asked, question: Question, answer: Answer) -> Unexplained | None:
+    """The answer's own reason; or that there is no history, which it takes for a user who did nothing."""
+    is_away = question.explain and question.user is not None and not asked.service.history.is_open
+    return answer.unexplained or (Unexplained.HISTORY if is_away else None)
 
 
 def _items(answer: Answer, bundle: Bundle) -> list[Recommended]:
