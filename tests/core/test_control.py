@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 import sqlalchemy as sa
 
@@ -43,3 +46,13 @@ def test_an_alarm_that_cannot_be_stored_does_not_raise(tmp_path):
         connection.execute(sa.text("drop table alarms"))
     Alarms(engine, ManualClock()).raise_alarm("any", "warning", {}, "None.")
     engine.dispose()
+
+
+def test_processes_that_open_it_first_at_the_same_moment_all_find_it_made(tmp_path):
+    url = f"sqlite:///{tmp_path}/control.sqlite"
+    code = "import sys; from matinee.core.control import open_control; open_control(sys.argv[1]).dispose()"
+    started = [
+        subprocess.Popen([sys.executable, "-c", code, url], stderr=subprocess.PIPE, text=True) for _ in range(6)
+    ]
+    said = [process.communicate()[1] for process in started]
+    assert [process.returncode for process in started] == [0] * 6, said

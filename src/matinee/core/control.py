@@ -50,6 +50,7 @@ def open_control(url: str) -> sa.Engine:
         with engine.begin() as connection:
             if engine.dialect.name == "sqlite":
                 connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+                connection.exec_driver_sql("BEGIN IMMEDIATE")  # another process may be making it at this moment
             found = _revision(connection)
             if found is not None and found not in known:
                 raise FormatTooNew(
