@@ -1,17 +1,27 @@
 """`matinee backup` of a home under load and `matinee restore` into an empty one: nothing lost, the same answers."""
 
+import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 
 import polars as pl
 import pytest
 
 from matinee.core.clock import SystemClock
 from matinee.core.errors import StoreUnavailable
-from matinee.ingest.backup import _require_whole_bundles
+from matinee.core.home import Home
+from matinee.core.settings import Settings
+from matinee.events.offsets import Source
+from matinee.ingest.backup import BackedUp, back_up, restore
+from matinee.lake.erasure import delete_files, old_files
 from matinee.lake.lake import Lake
+from matinee.lake.maintenance import compact
+from matinee.lake.schemas import EVENTS
 from matinee.log.open import open_log
 
 VIEWERS = ("v1", "v2")
@@ -114,10 +124,107 @@ def test_what_is_no_backup_is_refused(matinee, tmp_path):
     assert "backup.json" in refused["error"]
 
 
-def test_a_bundle_that_goes_meanwhile_is_told(tmp_path):
-    for folder in (tmp_path / "bundles" / "one", tmp_path / "copies" / "one", tmp_path / "copies" / "two"):
+@dataclass
+class Kept:
+    """A home with a lake, and bundles of one file each, of which a plan names the newest."""
+
+    home: Home
+    lake: Lake
+    destination: Path
+    bundles: int = 0
+    rows: int = 0
+
+    def publish(self) -> None:
+        self.bundles += 1
+        folder = self.home.bundles / f"bundle-{self.bundles}"
         folder.mkdir(parents=True)
-    with pytest.raises(StoreUnavailable, match="bundle two was pruned"):
-        _require_whole_bundles(tmp_path / "bundles", tmp_path / "copies")
-    (tmp_path / "bundles" / "two").mkdir()
-    _require_whole_bundles(tmp_path / "bundles", tmp_path / "copies")
+        (folder / "manifest.json").write_text("{}")
+        (self.home.data / "plan").write_text(folder.name)
+
+    def prune(self) -> None:
+        """All but what the plan names."""
+        for folder in list(self.home.bundles.iterdir()):
+            if folder.name != (self.home.data / "plan").read_text():
+                shutil.rmtree(folder)
+
+    def commit(self) -> None:
+        frame = pl.DataFrame({"position": [self.rows], "user": ["v"], "item": [f"m{self.rows}"]})
+        columns = {name: kind for name, kind in EVENTS.columns.items() if name not in EVENTS.filled}
+        empty = {"dedup_key": bytes(16), "kind": "watch"}
+        missing = [pl.lit(empty.get(name)).alias(name) for name in columns if name not in frame]
+        rows = frame.with_columns(missing).select(pl.col(name).cast(kind) for name, kind in columns.items())
+        self.lake.commit(Source("log", 0), {"events": rows}, start=self.rows, end=self.rows + 1)
+        self.rows += 1
+
+    def compact_and_vacuum(self) -> None:
+        """What was newest is gone from the disk, with its log entries."""
+        self.commit()
+        compact(self.lake, "events")
+        delete_files(self.lake, old_files(self.lake))
+
+    def back_up(self, on_step: Callable[[str], None]) -> BackedUp:
+        lake = Lake(str(self.lake.folder), self.lake.clock)
+        settings = Settings(home=self.home.path)
+        return back_up(self.home, settings, lake, lake.clock, self.destination, on_step=on_step)
+
+
+@pytest.fixture
+def kept(tmp_path):
+    home = Home(tmp_path / "home")
+    kept = Kept(home, Lake(str(home.data / "lake"), SystemClock()), tmp_path / "copy")
+    for _ in range(2):
+        kept.publish()
+        kept.commit()
+    return kept
+
+
+def times(wanted: str, count: int, fault: Callable[[], None]) -> Callable[[str], None]:
+    """Does the fault at the first so many steps of that name."""
+    left = [fault] * count
+
+    def on_step(step: str) -> None:
+        if step == wanted and left:
+            left.pop()()
+
+    return on_step
+
+
+@pytest.mark.parametrize("tries", [1, 4])
+def test_a_bundle_that_is_pruned_meanwhile_is_left_out_and_the_plan_names_one_that_is_there(kept, tries):
+    def fault() -> None:
+        kept.publish()
+        kept.prune()
+
+    kept.back_up(times("bundles", tries, fault))
+    data = kept.destination / "data"
+    assert (data / "plan").read_text() == f"bundle-{2 + tries}"
+    assert [folder.name for folder in (data / "bundles").iterdir()] == [f"bundle-{2 + tries}"]
+    assert (data / "bundles" / f"bundle-{2 + tries}" / "manifest.json").exists()
+
+
+def test_a_bundle_that_is_pruned_each_time_is_told(kept):
+    def fault() -> None:
+        kept.publish()
+        kept.prune()
+
+    with pytest.raises(StoreUnavailable, match="was pruned while it was copied; 10 times in a row"):
+        kept.back_up(times("bundles", 1_000, fault))
+    assert not kept.destination.exists()
+
+
+@pytest.mark.parametrize("tries", [1, 4])
+def test_versions_of_the_lake_that_go_while_they_are_copied_give_way_to_newer_ones(kept, tries):
+    done = kept.back_up(times("lake", tries, kept.compact_and_vacuum))
+    assert done.lake_versions == kept.lake.versions()
+    elsewhere = Home(kept.home.path.parent / "elsewhere")
+    restore(elsewhere, kept.destination)
+    restored = Lake(str(elsewhere.data / "lake"), SystemClock())
+    assert sorted(restored.read("events").collect()["position"]) == list(range(2 + tries))
+    on_disk = {path.name for path in (elsewhere.data / "lake" / "events").rglob("part-*.parquet")}
+    assert on_disk == {path.name for path in (kept.lake.folder / "events").rglob("part-*.parquet")}
+
+
+def test_versions_of_the_lake_that_go_each_time_are_told(kept):
+    with pytest.raises(StoreUnavailable, match=r"events.* while it was copied; 10 times in a row"):
+        kept.back_up(times("lake", 1_000, kept.compact_and_vacuum))
+    assert not kept.destination.exists()

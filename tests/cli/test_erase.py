@@ -48,6 +48,21 @@ def test_a_user_is_erased_at_once_where_nobody_else_works_in_the_home(home):
     assert matinee(home, "erase", "--list") == {"erased": []}
 
 
+def test_a_backup_holds_the_tombstone_of_an_erasure_that_was_asked_for_and_not_of_a_later_one(home, tmp_path):
+    matinee(home, "backup", str(tmp_path / "before"))
+    matinee(home, "erase", WHO)
+    matinee(home, "backup", str(tmp_path / "pending"))
+    for backup, known in (("before", False), ("pending", True)):
+        restored = Home(tmp_path / f"from-{backup}")
+        matinee(restored, "restore", str(tmp_path / backup))
+        assert told(restored)
+        assert len(matinee(restored, "erase", "--list")["erased"]) == known
+        words = ("erase", "--now") if known else ("erase", WHO, "--now")  # the later one has to be asked for again
+        assert matinee(restored, *words)["stores"] == "done"
+        assert told(restored) == []
+        assert matinee(restored, "lake", "status")["tables"]["events"]["rows"] == 5
+
+
 def test_what_cannot_be_done_is_said(home):
     said = matinee(home, "erase", WHO, "--lift", status=1)
     assert "not erased" in said["error"]
@@ -58,4 +73,6 @@ def test_what_cannot_be_done_is_said(home):
     assert "matinee ingest is running" in said["stores"]
     assert "matinee train is running" in said["bundles"]
     assert "not done" in matinee(home, "erase", WHO, "--lift", status=1)["error"]
+    with home.lock("upkeep"):  # of an ingest that erases: what another rewrites meanwhile could bring users back
+        assert matinee(home, "lake", "maintain", status=75)["kind"] == "Locked"
     assert matinee(home, "erase", "--now") == {"stores": "done", "bundles": "done"}

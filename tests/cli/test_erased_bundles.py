@@ -15,12 +15,15 @@ from matinee.cli.context import Context
 from matinee.cli.release import erase_from_bundles
 from matinee.cli.schedule import ERASE_AFTER_US, ERASE_LATE_US, Schedule, trigger
 from matinee.cli.trace import follow
-from matinee.core.clock import HOUR, ManualClock, SystemClock
+from matinee.core.clock import ManualClock, SystemClock
 from matinee.core.erasures import ERASED, add_erasure, mark_done, read_erasures
 from matinee.core.errors import InvalidInput
 from matinee.core.home import Home
 from matinee.core.settings import Settings
 from matinee.events.offsets import Source
+from matinee.ingest.erasure import erase_now
+from matinee.ingest.stores import Opened
+from matinee.lake.erasure import delete_files, old_files
 from matinee.lake.schemas import EVENTS, SERVED, TableSchema
 from matinee.release.plan import publish, read_plan
 
@@ -122,12 +125,29 @@ def test_a_trace_says_what_of_the_lake_is_gone_and_whether_for_an_erasure(contex
     assert "can no longer be read" in trail.note
     assert not trail.erased
     add_erasure(context.home, "somebody-else", 1)
-    assert not follow(context, BY_OTHER).erased
-    pending = read_erasures(context.home.data / ERASED).pending("stores")
-    mark_done(context.home, "stores", pending, context.clock.now_us() + HOUR)
+    assert not follow(context, BY_OTHER).erased  # nothing went for it yet
+    delete_files(context.lake, old_files(context.lake))
     trail = follow(context, BY_OTHER)
     assert trail.note.startswith("No longer repeatable, erased: ")
     assert trail.erased
+
+
+def test_a_trace_says_what_an_erasure_took_also_when_it_was_lifted(matinee, context, version):
+    add_erasure(context.home, WHO, context.clock.now_us())
+    with context.log() as log, context.history() as history:
+        assert erase_now(context.home, Opened(log, context.lake, history))
+    mark_done(context.home, "bundles", read_erasures(context.home.data / ERASED).pending("bundles"), 1)
+    tombstone = follow(context, BY_OTHER)
+    assert tombstone.erased
+    assert matinee.json("erase", WHO, "--lift") == {"lifted": True}
+    assert follow(context, BY_OTHER) == tombstone
+    assert "No longer repeatable, erased" in matinee("trace", BY_OTHER, status=1).stdout
+    with pytest.raises(InvalidInput) as missing:
+        follow(context, BY_WHO)
+    assert "no longer repeatable, erased" in missing.value.remedy
+    later = made(context, [OTHER])  # learnt from what is left, of which nothing went
+    serve(context, {f"{8:032x}": (OTHER, later)})
+    assert not follow(context, f"{8:032x}").note
 
 
 def test_what_is_not_in_the_lake_may_be_an_erased_users_and_a_bundle_that_is_gone_is_said(context, version):

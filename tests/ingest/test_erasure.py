@@ -8,6 +8,7 @@ import subprocess
 import sys
 import zlib
 from dataclasses import replace
+from pathlib import Path
 
 import erasing
 import polars as pl
@@ -23,6 +24,7 @@ from matinee.core.erasures import ERASED, Erasure, Erasures, add_erasure, lift_e
 from matinee.core.errors import Corrupt, InvalidInput, StoreUnavailable
 from matinee.core.ids import ID_PATTERN
 from matinee.events.envelope import wrap_event
+from matinee.events.offsets import Source
 from matinee.events.types import Rating, Served
 from matinee.history.lmdb import LmdbHistory
 from matinee.ingest import erasure
@@ -32,7 +34,8 @@ from matinee.ingest.metadata_state import Noted, State
 from matinee.ingest.rebuild import catch_up
 from matinee.ingest.stores import Opened
 from matinee.lake import erasure as of_lake
-from matinee.lake.maintenance import maintain
+from matinee.lake.lake import Lake
+from matinee.lake.maintenance import compact, maintain
 from matinee.lake.rollup import roll_up
 from matinee.lake.schemas import INGEST_TABLES, TABLES
 from matinee.lake.storage import exactly_here
@@ -398,6 +401,60 @@ def test_a_writer_that_slept_cannot_bring_back_a_file_that_goes(world, monkeypat
         assert woken
         assert lake.read("users").collect().equals(rows)
         assert not file.exists()
+
+
+def test_minutes_that_were_gathered_before_the_rows_went_and_stored_after_do_not_stay(world):
+    """Another process that gathers days beside the erasure stores a user's minutes again."""
+    lived_in(world)
+    world.append(watch(WHO, "alien+1979", 1), watch(OTHER, "alien+1979", 1))
+    world.ingest()
+    add_erasure(world.home, WHO, world.clock.now_us())
+    erased = read_erasures(world.home.data / ERASED)
+    begun = []
+
+    with contextlib.ExitStack() as stack:
+        stores = opened(world, stack)
+
+        def begins(table):
+            if table == "watch_days" and not begun:
+                begun.append(erasure.begin(world.home, stores, erased, erased.pending("stores")))
+
+        gathering = Lake(str(stores.lake.folder), Clock(world.clock), on_loaded=begins)
+        gathering.clock.ahead = 3 * 86_400
+        assert roll_up(gathering, 1).events == 1  # the other's
+        assert begun
+        assert WHO in stores.lake.read("watch_days").collect()["user"]
+        assert not erasure.finish(world.home, stores, erased, begun[0])
+        assert read_erasures(world.home.data / ERASED).pending("stores")
+        assert erase_now(world.home, stores)
+        minutes = stores.lake.read("watch_days").filter(pl.col("item") == "alien+1979").collect()
+        assert minutes["user"].to_list() == [OTHER]
+    assert files_that_tell(world.home.path, WHO) == []
+
+
+def test_what_was_written_late_and_never_committed_goes_and_what_may_be_read_stays(world):
+    """A compaction that began before the rows went writes a file that holds them, and loses the conflict."""
+    lived_in(world)
+    lake = world.stores.lake()
+    held = lake.read("events").filter(pl.col("user") == WHO).collect()
+    assert held.height
+    add_erasure(world.home, WHO, world.clock.now_us())
+    erased = read_erasures(world.home.data / ERASED)
+    with contextlib.ExitStack() as stack:
+        stores = opened(world, stack)
+        begun = erasure.begin(world.home, stores, erased, erased.pending("stores"))
+        late = lake.folder / "events" / "date=2022-01-01" / "part-00000-late.parquet"
+        late.parent.mkdir(exist_ok=True)
+        held.write_parquet(late)
+        own = [name for name in TABLES["events"].columns if name not in TABLES["events"].filled]
+        others = lake.read("events", columns=own).filter(pl.col("user") == OTHER).collect()
+        lake.commit(Source("file-more", 0), {"events": others}, start=0, end=100)
+        joined = [*lake.table("events").file_uris()]
+        assert compact(lake, "events") == (len(joined), 1)
+        assert erasure.finish(world.home, stores, erased, begun)
+    assert not late.exists()
+    assert all(Path(file).exists() for file in joined)
+    assert files_that_tell(world.home.path, WHO) == []
 
 
 def test_a_store_that_is_away_is_asked_again_after_a_minute(world, monkeypatch):

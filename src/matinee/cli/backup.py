@@ -39,7 +39,7 @@ def bring_back(
     """Make the data of an empty home from a backup; a home that has data is refused.
 
     Every file is checked against its checksum before any is in its place. Then `matinee ingest` goes on where the
-    backed-up lake ends.
+    backed-up lake ends. Users who were erased after the backup was taken are in it: erase them again before that.
     """
     from matinee.ingest.backup import restore  # noqa: PLC0415
 
@@ -49,3 +49,6 @@ def bring_back(
         emit({"home": str(context.home.path), **asdict(done)})
         return
     people.print(f"{done.files:,} files, {done.bytes / 1e6:,.1f} MB, are in {context.home.data}.")
+    people.print(
+        "Erase again who was erased since the backup was taken, before anything else: matinee erase USER --now"
+    )

@@ -45,12 +45,14 @@ def status(home: HomeOption = None, as_json: JsonOption = False) -> None:
 def maintain(home: HomeOption = None, as_json: JsonOption = False) -> None:
     """Gather closed days, delete what is past its retention, join small files, remove what no kept version needs.
 
-    `matinee ingest` does this by itself; here it is for a lake that nobody ingests into.
+    `matinee ingest` does this by itself; here it is for a lake that nobody ingests into. It is refused while
+    another process looks after the lake: what two rewrite at once could bring erased users back.
     """
     from matinee.ingest.upkeep import keep_house  # noqa: PLC0415
 
     context = open_context("lake", home)
-    gathered, done = keep_house(context.lake, context.settings, context.kept_versions())
+    with context.home.lock("upkeep"):
+        gathered, done = keep_house(context.lake, context.settings, context.kept_versions())
     if as_json:
         emit({"gathered": asdict(gathered), "tables": [asdict(table) for table in done]})
         return

@@ -9,7 +9,7 @@ import typer
 from matinee.bundle.manifest import Manifest, read_manifest, successor
 from matinee.cli.context import Context, HomeOption, JsonOption, open_context
 from matinee.cli.output import emit, people
-from matinee.core.erasures import ERASED, Erasures, read_erasures
+from matinee.core.erasures import ERASED, read_erasures
 from matinee.core.errors import Corrupt, InvalidInput
 
 _NOT_REPEATABLE = "No longer repeatable, erased:"
@@ -69,10 +69,12 @@ def follow(context: Context, request_id: str) -> Trail:
     served = context.lake.find_served(request_id)
     erased = read_erasures(context.home.data / ERASED)
     if served is None:
+        was_erased = " If it was given to a user who was erased, it is no longer repeatable, erased."
+        any_erased = erased or _erased_us(context, "served")
         raise InvalidInput(
             f"no answer {request_id} is in the lake",
             remedy="Is `matinee ingest` running? An answer arrives within seconds, if telemetry was not dropped."
-            + (" If it was given to a user who was erased, it is no longer repeatable, erased." if erased else ""),
+            + (was_erased if any_erased else ""),
         )
     if served["user"] in erased:
         return Trail(None, note=f"{_NOT_REPEATABLE} the user who got this answer.", erased=True)
@@ -81,10 +83,10 @@ def follow(context: Context, request_id: str) -> Trail:
         manifest = read_manifest(context.home.bundles / version)
     except Corrupt as error:
         return Trail(served, note=f"The bundle is no longer here: {error}")
-    return _checked(context, Trail(served, manifest), erased)
+    return _checked(context, Trail(served, manifest))
 
 
-def _checked(context: Context, trail: Trail, erased: Erasures) -> Trail:
+def _checked(context: Context, trail: Trail) -> Trail:
     """The trail with a note where its data is no longer what it was."""
     manifest = trail.manifest
     assert manifest is not None
@@ -95,9 +97,16 @@ def _checked(context: Context, trail: Trail, erased: Erasures) -> Trail:
     if not gone:
         return trail
     what = f"the lake's {', '.join(gone)} of this version"
-    if any(one.done_us.get("stores", 0) > manifest.created_us for one in erased.by_digest.values()):
+    if any(_erased_us(context, name) > manifest.created_us for name in gone):
         return replace(trail, note=f"{_NOT_REPEATABLE} users in {what}.", erased=True)
     return replace(trail, note=f"No longer repeatable: {what} can no longer be read.")
+
+
+def _erased_us(context: Context, table: str) -> int:
+    """When old versions of a table last went for an erasure; 0 where none did."""
+    from matinee.lake.erasure import erased_us  # noqa: PLC0415 - only where something is missing
+
+    return erased_us(context.lake, table) or 0
 
 
 def _is_there(context: Context, table: str, version: int) -> bool:

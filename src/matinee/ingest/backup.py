@@ -5,18 +5,18 @@
 The order is what makes the copy fit together. What is copied earlier may lack what came later, which the log and
 the lake then hold: history is given it from the lake when ingest starts; a bundle knows which offsets it covers.
 The versions of the lake come before the log, so that no position that it holds is given out again; a log that was
-trimmed beyond them meanwhile is copied again, with newer versions.
+trimmed beyond them meanwhile is copied again, with newer versions. What is deleted while it is copied costs another
+try: bundles that were pruned are left out, and the plan is copied again with those that it names now; files of the
+lake that went are no longer of its newest versions, which are taken then.
 
 Every file carries its checksum in `backup.json`, which is written last.
 """
 
-import hashlib
-import os
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import closing, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,11 +24,20 @@ import lmdb
 
 from matinee.core.clock import Clock
 from matinee.core.errors import ConfigurationError, Corrupt, InvalidInput, MatineeError, OutOfRoom, StoreUnavailable
-from matinee.core.files import fsync_file, fsync_folder, read_json, write_json
+from matinee.core.files import fsync_folder, read_json, write_json
 from matinee.core.home import Home
 from matinee.core.settings import Settings
 from matinee.events.offsets import Source
 from matinee.history.open import data_file
+from matinee.ingest.copying import (
+    checksum_of,
+    copy_file,
+    copy_history,
+    copy_live,
+    copy_sqlite,
+    files_below,
+    force_folders,
+)
 from matinee.lake.lake import Lake
 from matinee.lake.schemas import INGEST_TABLES
 from matinee.log.open import open_log
@@ -36,11 +45,6 @@ from matinee.log.open import open_log
 BACKUP_FORMAT = 1
 MANIFEST = "backup.json"
 _TRIES = 10
-_LEFT_OUT = frozenset({"downloads"})
-"""Folders of `data/` that can be got again."""
-_SQLITE = b"SQLite format 3\0"
-_BESIDE = ("-wal", "-shm", "-journal", ".lock")
-"""Endings of files that belong to a running process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +56,15 @@ class BackedUp:
     lake_versions: Mapping[str, int]
 
 
-def back_up(home: Home, settings: Settings, lake: Lake, clock: Clock, destination: Path) -> BackedUp:
+def back_up(
+    home: Home,
+    settings: Settings,
+    lake: Lake,
+    clock: Clock,
+    destination: Path,
+    *,
+    on_step: Callable[[str], None] = lambda _step: None,
+) -> BackedUp:
     """Copy a home's data to a folder, while ingest, servers and training may run.
 
     Args:
@@ -61,12 +73,15 @@ def back_up(home: Home, settings: Settings, lake: Lake, clock: Clock, destinatio
         lake: the home's.
         clock: dates the backup.
         destination: a folder that is not there yet, or is empty; it appears when it is whole.
+        on_step: called with `bundles` before each bundle's first file is copied, and with `lake` between choosing
+            the versions of the lake and copying them; for tests.
 
     Raises:
         InvalidInput: there is something at the destination.
         ConfigurationError: the lake lies outside of the home, or the destination within its data.
         OutOfRoom: the destination's disk is full.
-        StoreUnavailable: the log was trimmed each time, or a file could not be read.
+        StoreUnavailable: in each of ten tries the log was trimmed or something was deleted while it was copied, or
+            a file could not be read.
     """
     destination = destination.absolute()
     _require_inside(home, lake)
@@ -80,8 +95,8 @@ def back_up(home: Home, settings: Settings, lake: Lake, clock: Clock, destinatio
         with tempfile.TemporaryDirectory(dir=destination.parent, prefix=f".{destination.name}.") as scratch:
             partial = Path(scratch) / "backup"
             partial.mkdir()
-            done = _fill(home, settings, lake, clock, partial)
-            _force_folders(partial)
+            done = _fill(home, settings, lake, clock, partial, on_step)
+            force_folders(partial)
             partial.replace(destination)
         fsync_folder(destination.parent)
     except (OSError, sqlite3.Error, lmdb.Error) as error:
@@ -121,11 +136,11 @@ def restore(home: Home, source: Path) -> BackedUp:
                 copy = Path(scratch) / "data"
                 copy.mkdir()
                 for name, (size, checksum) in manifest["files"].items():
-                    if _copy(source / "data" / name, copy / name) != (size, checksum):
+                    if copy_file(source / "data" / name, copy / name) != (size, checksum):
                         raise Corrupt(
                             f"{source / 'data' / name} is not what was backed up", remedy="Use another backup."
                         )
-                _force_folders(copy)
+                force_folders(copy)
                 copy.replace(home.data)  # a folder takes the place of an empty one
             fsync_folder(home.path)
         except OSError as error:
@@ -134,26 +149,70 @@ def restore(home: Home, source: Path) -> BackedUp:
     return BackedUp(len(sizes), sum(sizes), manifest["lake_versions"])
 
 
-def _fill(home: Home, settings: Settings, lake: Lake, clock: Clock, partial: Path) -> BackedUp:
+def _fill(
+    home: Home, settings: Settings, lake: Lake, clock: Clock, partial: Path, on_step: Callable[[str], None]
+) -> BackedUp:
     data = partial / "data"
     data.mkdir()
     log_url = home.resolve(settings.log.url)
     log_file = Path(log_url.removeprefix("sqlite:///")) if log_url.startswith("sqlite:///") else None
     history = data_file(home.resolve(settings.history.url))
     own = {lake.folder, *({log_file} if log_file else ()), *({history.parent} if history else ())}
-    for path in _files(home.data, own):
-        _copy_live(path, data / path.relative_to(home.data))
-    _require_whole_bundles(home.bundles, data / "bundles")
+    _copy_plan_and_bundles(home, own, data, on_step)
     if history and history.exists() and history.is_relative_to(home.data):
-        _copy_history(history.parent, data / history.parent.relative_to(home.data))
+        copy_history(history.parent, data / history.parent.relative_to(home.data))
     inside = log_file if log_file and log_file.is_relative_to(home.data) and log_file.exists() else None
-    copied_log = data / inside.relative_to(home.data) if inside else None
-    versions = _pin(lake, clock, inside, copied_log)
-    _copy_lake(lake, versions, data / lake.folder.relative_to(home.data))
-    files = {str(path.relative_to(data)): _checksum(path) for path in _files(data, set())}
+    versions = _copy_lake_and_log(home, lake, inside, data, on_step)
+    files = {str(path.relative_to(data)): checksum_of(path) for path in files_below(data, set())}
     document = {"format_version": BACKUP_FORMAT, "taken_at_us": clock.now_us(), "lake_versions": versions}
     write_json(partial / MANIFEST, {**document, "files": {name: list(known) for name, known in files.items()}})
     return BackedUp(len(files), sum(size for size, _ in files.values()), versions)
+
+
+def _copy_plan_and_bundles(home: Home, own: set[Path], data: Path, on_step: Callable[[str], None]) -> None:
+    """All but the stores. Again, but for whole bundles, where one went that the copied plan may name."""
+    copies = data / "bundles"
+    for _ in range(_TRIES):
+        listed, whole = _names(home.bundles), _names(copies)
+        for path in list(files_below(data, {copies})):
+            path.unlink()  # of an earlier try
+        for path in files_below(home.data, own | {home.bundles / name for name in listed}):
+            copy_live(path, data / path.relative_to(home.data))
+        for name in sorted(_names(home.bundles) - whole):
+            on_step("bundles")
+            for path in files_below(home.bundles / name, set()):
+                copy_live(path, copies / path.relative_to(home.bundles))
+        gone = (listed | _names(copies)) - _names(home.bundles)
+        if not gone:
+            return
+        for name in gone:
+            shutil.rmtree(copies / name, ignore_errors=True)
+    raise StoreUnavailable(
+        f"bundle {min(gone)} was pruned while it was copied; {_TRIES} times in a row", remedy="Try again."
+    )
+
+
+def _names(folder: Path) -> set[str]:
+    """The bundles in a folder, but for those half written or half deleted."""
+    if not folder.is_dir():
+        return set()
+    return {path.name for path in folder.iterdir() if path.name[0] != "." and path.is_dir()}
+
+
+def _copy_lake_and_log(
+    home: Home, lake: Lake, log_file: Path | None, data: Path, on_step: Callable[[str], None]
+) -> dict[str, int]:
+    """The versions of the lake that were copied, of each table the newest; with a log that goes on from them."""
+    copied_log = data / log_file.relative_to(home.data) if log_file else None
+    for _ in range(_TRIES):
+        versions = _pin(lake, lake.clock, log_file, copied_log)
+        on_step("lake")
+        missing = _copy_lake(lake, versions, data / lake.folder.relative_to(home.data))
+        if missing is None:
+            return versions
+    raise StoreUnavailable(
+        f"{missing}; {_TRIES} times in a row", remedy="Try again; see who removes files of the lake so often."
+    )
 
 
 def _pin(lake: Lake, clock: Clock, log_file: Path | None, copy: Path | None) -> dict[str, int]:
@@ -163,7 +222,7 @@ def _pin(lake: Lake, clock: Clock, log_file: Path | None, copy: Path | None) -> 
         if log_file is None or copy is None:
             return versions
         copy.unlink(missing_ok=True)
-        _copy_sqlite(log_file, copy)
+        copy_sqlite(log_file, copy)
         with open_log(f"sqlite:///{copy}", clock) as log:
             begins = {Source(log.generation, partition): begin for partition, begin in log.begins().items()}
         for leftover in copy.parent.glob(f"{copy.name}?*"):
@@ -176,98 +235,45 @@ def _pin(lake: Lake, clock: Clock, log_file: Path | None, copy: Path | None) -> 
     )
 
 
-def _copy_lake(lake: Lake, versions: Mapping[str, int], target: Path) -> None:
-    """The tables at their versions, with those before that can still be read."""
+def _copy_lake(lake: Lake, versions: Mapping[str, int], target: Path) -> str | None:
+    """The tables at their versions, with those before that can still be read; says what went meanwhile, if any did.
+
+    Data files are written once, so those of an earlier try stay, but for what is gone from the lake since.
+    """
     for name, version in versions.items():
-        folder = lake.folder / name
-        for path in _files(folder, set()):
+        folder, copy = lake.folder / name, target / name
+        shutil.rmtree(copy / "_delta_log", ignore_errors=True)
+        for path in list(files_below(copy, set())):
+            if not (folder / path.relative_to(copy)).exists():
+                path.unlink()
+        for path in files_below(folder, set()):
             inside = path.relative_to(folder)
-            if inside.parts[0] == "_delta_log" and not _is_of(inside.name, version):
+            in_log = inside.parts[0] == "_delta_log"
+            if in_log and not _is_of(inside.name, version):
                 continue
             with suppress(FileNotFoundError):  # vacuumed: no version that is kept needs it
-                _copy(path, target / name / inside)
+                if not _is_copied(path, copy / inside):
+                    copy_file(path, copy / inside)
     copied = Lake(str(target), lake.clock)
     for name, version in versions.items():
-        missing = [uri for uri in copied.table(name, version).file_uris() if not Path(uri).exists()]
-        if missing:
-            raise StoreUnavailable(
-                f"table {name}: {missing[0]} went while it was copied", remedy="Try again; see who removes files."
-            )
+        try:
+            files = copied.table(name, version).file_uris()
+        except (InvalidInput, Corrupt, StoreUnavailable):
+            return f"the log of table {name} was cut while it was copied"
+        if missing := [uri for uri in files if not Path(uri).exists()]:
+            return f"table {name}: {missing[0]} went while it was copied"
+    return None
+
+
+def _is_copied(path: Path, copy: Path) -> bool:
+    """Whether a file that only grows is there whole: it may have been half written when it was copied."""
+    return copy.exists() and copy.stat().st_size == path.stat().st_size
 
 
 def _is_of(log_entry: str, version: int) -> bool:
     """Whether an entry of a table's log belongs to a version or to one before it."""
     number = log_entry.partition(".")[0]
     return number.isdigit() and int(number) <= version
-
-
-def _files(folder: Path, without: set[Path]) -> Iterator[Path]:
-    """The files below a folder, but those of running processes, those half written, and what can be got again."""
-    for where, folders, names in os.walk(folder):
-        here = Path(where)
-        folders[:] = sorted(f for f in folders if here / f not in without and f not in _LEFT_OUT and f[0] != ".")
-        for name in sorted(names):
-            if here / name not in without and name[0] != "." and not name.endswith(_BESIDE):
-                yield here / name
-
-
-def _copy_live(path: Path, target: Path) -> None:
-    """Copy a file that others may replace, or write to where it is a database; one that went is left out."""
-    try:
-        with path.open("rb") as file:
-            is_database = file.read(len(_SQLITE)) == _SQLITE
-        if is_database:
-            _copy_sqlite(path, target)
-        else:
-            _copy(path, target)
-    except FileNotFoundError:
-        target.unlink(missing_ok=True)
-
-
-def _copy_sqlite(path: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    read_only = f"{path.absolute().as_uri()}?mode=ro"
-    with closing(sqlite3.connect(read_only, uri=True)) as live, closing(sqlite3.connect(target)) as copy:
-        live.backup(copy)
-    fsync_file(target)
-
-
-def _copy_history(folder: Path, target: Path) -> None:
-    target.mkdir(parents=True)
-    with closing(lmdb.open(str(folder), readonly=True, max_dbs=2)) as live:
-        live.copy(str(target), compact=True)
-    fsync_file(target / "data.mdb")
-
-
-def _copy(path: Path, target: Path) -> tuple[int, str]:
-    """Copy a file to the disk; its size and checksum as read."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    digest, size = hashlib.sha256(), 0
-    with path.open("rb") as source, target.open("wb") as copy:
-        while block := source.read(1 << 20):
-            copy.write(block)
-            digest.update(block)
-            size += len(block)
-        copy.flush()
-        os.fsync(copy.fileno())
-    shutil.copymode(path, target)
-    return size, digest.hexdigest()
-
-
-def _checksum(path: Path) -> tuple[int, str]:
-    with path.open("rb") as file:
-        return path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _force_folders(folder: Path) -> None:
-    for where, _, _ in os.walk(folder):
-        fsync_folder(Path(where))
-
-
-def _require_whole_bundles(bundles: Path, copies: Path) -> None:
-    gone = [copy.name for copy in copies.glob("*") if not (bundles / copy.name).exists()]
-    if gone:  # perhaps copied in part, and perhaps the one that the copied plan names
-        raise StoreUnavailable(f"bundle {gone[0]} was pruned while it was copied", remedy="Try again.")
 
 
 def _require_inside(home: Home, lake: Lake) -> None:

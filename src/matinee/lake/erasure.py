@@ -7,6 +7,7 @@ greatest id of each file and what was deleted. So older versions go, also those 
 what was learnt from them cannot be repeated then.
 """
 
+import json
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from urllib.parse import unquote
@@ -63,23 +64,37 @@ def old_files(lake: Lake) -> dict[str, set[Path]]:
 def delete_files(lake: Lake, files: Files) -> int:
     """Delete data files, but for those in the newest version, and every log entry before it; returns the files.
 
+    With them goes what was never committed: who lost a conflict, or died before the commit, may have written it
+    after `old_files` looked, from a version that still held the users.
+
     Raises:
         StoreUnavailable: the store failed; the same call goes on where this one ended.
     """
     gone = 0
-    for name, candidates in files.items():
+    for name, old in files.items():
+        written = _on_disk(lake, name)
         # Who slept between writing a file and its commit conflicts from here on, so what goes is never committed.
         # All versions before this one go with their log entries, which name users; this one does not.
         lake.transact(name, _marking(lake.clock.now_us()))
+        candidates = set(old) | (written - _committed(lake, name))
         in_use = _in_use(lake, name)
         with store_errors(f"deleting old files of {name}"):
-            for path in set(candidates) - in_use:
+            for path in candidates - in_use:
                 path.unlink(missing_ok=True)
                 gone += 1
             for folder in {path.parent for path in candidates if path.parent.is_dir()}:
                 fsync_folder(folder)
         _forget_older_versions(lake, name)
     return gone
+
+
+def erased_us(lake: Lake, table: str) -> int | None:
+    """When old versions of a table last went for an erasure, UTC microseconds; nothing where none ever did.
+
+    The table itself says so, also when no tombstone is left.
+    """
+    mark = lake.table(table).metadata().configuration.get(_MARK)
+    return None if mark is None else int(mark)
 
 
 def _forget_older_versions(lake: Lake, name: str) -> None:
@@ -109,6 +124,17 @@ def _in_use(lake: Lake, name: str) -> set[Path]:
         files = pl.DataFrame(lake.table(name).get_add_actions(flatten=True))
     paths = files["path"].to_list() if files.height else []
     return {lake.folder / name / spelt for path in paths for spelt in (path, unquote(path))}
+
+
+def _committed(lake: Lake, name: str) -> set[Path]:
+    """The data files that the log's entries name. Those of the last days are there, so readers may be at them."""
+    folder = lake.folder / name
+    with store_errors(f"reading the log of {name}"):
+        lines = [
+            line for entry in (folder / "_delta_log").glob("*.json") for line in entry.read_bytes().splitlines()
+        ]
+    actions = [action for line in lines for kind, action in json.loads(line).items() if kind in {"add", "remove"}]
+    return {folder / spelt for action in actions for spelt in (action["path"], unquote(action["path"]))}
 
 
 def _on_disk(lake: Lake, name: str) -> set[Path]:
