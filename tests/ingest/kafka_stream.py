@@ -28,10 +28,15 @@ from matinee.log.open import open_log
 
 PARTITIONS = 3
 BEGIN = datetime(2022, 1, 1, tzinfo=UTC)
+POISON = (b"", b"\xff\xfe\x00", "Stra\u00dfe".encode("latin-1"), b"no such form", b"x" * 70_000)
+"""Empty, binary, in another encoding, of no known form, and longer than a record may be."""
 
 
 class Stream:
-    """Lines of users who each have their partition. All are of ten minutes, so that every repeat is a duplicate."""
+    """Lines of users who each have their partition, of all forms, some to be repaired and some past repair.
+
+    All are of ten minutes, so that every repeat is a duplicate.
+    """
 
     def __init__(self, url, seed=1):
         self.log = open_log(url, SystemClock())
@@ -43,12 +48,20 @@ class Stream:
     def line(self, n, partition):
         time = BEGIN + timedelta(milliseconds=n)
         user = PARTITIONS * (n % 50) + partition
-        return f"{time:%Y-%m-%dT%H:%M:%S.%f},{user},GET /data/m/film+{n % 97}+1999/{n % 120}.mpg".encode()
+        film = f"film+{n % 97}+1999"
+        request = {
+            17: f"GET /rate/{film}={1 + n // 20 % 5}",
+            18: f"recommendation request h:80, status 200, result: {film}, heat+1995, {n % 90} ms",
+            19: f"GZET /data/m/{film}/{n % 120}.mpg",
+        }.get(n % 20, f"GET /data/m/{film}/{n % 120}.mpg")
+        return f"{time:%Y-%m-%dT%H:%M:%S.%f},{user},{request}".encode()
 
     def produce(self, batches=1):
         for _ in range(batches):
             for partition in range(PARTITIONS):
                 new = [self.line(self.n + k, partition) for k in range(20)]
+                if self.chance.random() < 0.3:
+                    new.append(self.chance.choice(POISON))
                 self.chance.shuffle(new)
                 again = self.chance.sample(self.sent[partition][-200:], min(3, len(self.sent[partition])))
                 self._append([*new, *again], partition)
@@ -198,33 +211,68 @@ def topic_records(broker, topic):
 
 def check_exactly_once(processes, records, stream, tmp_path):
     """The lake holds what the topic holds, by partition, position and content; history is what the lake implies."""
-    kept, seen, repeats = {}, set(), 0
+    kept, poison, seen = {}, {}, set()
     for place, value in sorted(records.items()):
-        if (place[0], value) in seen:
-            repeats += 1
-        else:
+        if value in POISON:
+            poison[place] = value
+        elif (place[0], value) not in seen:
             seen.add((place[0], value))
-            kept[place] = value
+            kept[place] = value.decode()
     for partition, lines in enumerate(stream.sent):
         held = Counter(value for place, value in records.items() if place[0] == partition)
         assert not Counter(lines) - held, "an acknowledged record is missing"
-    events = processes.lake.read("events").collect()
-    assert events.height == len(kept)
-    for row in events.iter_rows(named=True):
-        said = kept[row["partition"], row["position"]].decode()
-        time, user, request = said.split(",")
-        assert (user, request) == (row["user"], f"GET /data/m/{row['item']}/{row['minute']}.mpg")
-        assert f"{row['time']:%Y-%m-%dT%H:%M:%S.%f}" == time
-    check_counts(processes.lake, read=len(records), accepted=len(kept), duplicate=repeats)
+    asked = {place for place, line in kept.items() if "recommendation request" in line}
+    mended = {place for place, line in kept.items() if "GZET" in line}
+    assert asked
+    assert mended
+    assert poison
+    read = {place: line.replace("GZET", "GET") for place, line in kept.items()}
+    assert rows_of(processes.lake, "received", as_line) == {place: read.pop(place) for place in asked}
+    assert rows_of(processes.lake, "events", as_line) == read
+    raw = rows_of(processes.lake, "events", lambda row: row["raw"])
+    assert {place: value.decode() for place, value in raw.items() if value is not None} == {
+        place: kept[place] for place in mended
+    }
+    refused = rows_of(processes.lake, "quarantine", lambda row: row["raw"] or b"")
+    assert refused.keys() == poison.keys()
+    assert all(
+        value == poison[place] or (len(value) >= 65_536 and poison[place].startswith(value))
+        for place, value in refused.items()
+    )
+    repeats = len(records) - len(kept) - len(poison)
+    check_counts(
+        processes.lake, read=len(records), accepted=len(kept) - len(mended), repaired=len(mended),
+        duplicate=repeats, quarantined=len(poison),
+    )  # fmt: skip
     with processes.history() as live, LmdbHistory(tmp_path / "again") as again:
-        assert catch_up(processes.lake, again) == len(kept)
+        assert catch_up(processes.lake, again) == len(kept) - len(asked)
         assert list(differences(live, again)) == []
+
+
+def rows_of(lake, table, as_what):
+    """(partition, position) to what a row says; every place once."""
+    frame = lake.read(table).collect()
+    found = {(row["partition"], row["position"]): as_what(row) for row in frame.iter_rows(named=True)}
+    assert len(found) == frame.height
+    return found
+
+
+def as_line(row):
+    """The line that a row of `events` or `received` was read from, but for what was repaired."""
+    if "host" in row:
+        items = ", ".join(row["items"])
+        request = f"recommendation request {row['host']}, status {row['status']}, result: {items}, "
+        request += f"{row['latency_ms']:g} ms"
+    elif row["kind"] == "rating":
+        request = f"GET /rate/{row['item']}={row['rating']:g}"
+    else:
+        request = f"GET /data/m/{row['item']}/{row['minute']}.mpg"
+    return f"{row['time']:%Y-%m-%dT%H:%M:%S.%f},{row['user']},{request}"
 
 
 def check_counts(lake, **expected):
     batches = lake.read("batches").collect().sort("partition", "start")
     assert {name: batches[name].sum() for name in expected} == expected
-    assert batches["quarantined"].sum() == 0
     for _, of_one in batches.group_by("partition"):
         ordered = of_one.sort("start")
         assert ordered["start"].to_list() == [0, *ordered["end"].to_list()[:-1]]  # no gap, no overlap

@@ -41,6 +41,7 @@ def test_each_record_is_counted_by_what_became_of_it(figures):
     figures.committed(Counts(10, 4, 3, 2, 1, {"bad_rating": 1}))
     figures.committed(of(5, 1))
     figures.read({0: 7, 2: 0}, 1.5)
+    figures.remembered({2: {"event": 5, "receipt": 3}})
     value = values(figures)
     outcomes = ("accepted", "repaired", "duplicate", "quarantined")
     assert [value("matinee_ingest_records_total", {"outcome": name}) for name in outcomes] == [8, 3, 2, 2]
@@ -48,6 +49,10 @@ def test_each_record_is_counted_by_what_became_of_it(figures):
     assert value("matinee_ingest_quarantined_total", {"reason": "not_text"}) == 1
     assert value("matinee_ingest_lag_records", {"partition": "0"}) == 7
     assert value("matinee_ingest_age_seconds") == 1.5
+    held = [
+        value("matinee_ingest_duplicate_keys", {"partition": "2", "window": name}) for name in ("event", "receipt")
+    ]
+    assert held == [5, 3]
 
 
 def test_a_lag_is_told_of_once_until_it_is_over(figures, alarms):
@@ -79,6 +84,8 @@ def test_ingest_shows_itself_on_its_port(tmp_path):
         until(lambda: shown(port).get(("matinee_ingest_quarantined_total", "unknown_form")) == 1)
         assert shown(port)["matinee_ingest_records_total", "accepted"] == 1
         assert shown(port)["matinee_ingest_lag_records", "0"] == 0
+        assert shown(port)["matinee_ingest_duplicate_keys", "0", "event"] == 1
+        assert shown(port)["matinee_ingest_duplicate_keys", "0", "receipt"] == 0
         assert waited_for(port) == set()
         watching = Watch(IngestSettings(), pytest.fail)
         taken = exposed(watching, port, setting="ingest.metrics_port")

@@ -141,4 +141,4 @@ def test_a_topic_made_again_stops_ingestion_with_an_alarm(kafka_scene):
     kafka_scene.stream = Stream(kafka_scene.url)
     kafka_scene.stream.produce()
     processes.start("--accept-new-generation")
-    processes.wait(lambda: processes.read() == before + 20 * PARTITIONS)
+    processes.wait(lambda: processes.read() == before + kafka_scene.stream.count())

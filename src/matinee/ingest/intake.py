@@ -196,6 +196,7 @@ class Intake:
         elif not any(lag.values()):
             self._age_seconds = 0.0
         self._watch.read(lag, self._age_seconds)
+        self._watch.remembered({p: pipeline.held for p, pipeline in self._pipelines.items()})
 
     def _catch_up(self) -> None:
         mine = self._stores.log.generation

@@ -42,6 +42,7 @@ class Watch(Collector):
         self._latest: deque[Counts] = deque()
         self._lag: Mapping[int, int] = {}
         self._age_seconds = 0.0
+        self._held: Mapping[int, Mapping[str, int]] = {}
         self._above: set[str] = set()
 
     def read(self, lag: Mapping[int, int], age_seconds: float) -> None:
@@ -58,6 +59,10 @@ class Watch(Collector):
             "records": sum(lag.values()),
         }
         self._judge("ingest_lag", age_seconds > self._limits.lag_seconds, evidence, _LAG_REMEDY)
+
+    def remembered(self, held: Mapping[int, Mapping[str, int]]) -> None:
+        """Note how many keys the duplicate windows hold: of each partition, by what the window's time is."""
+        self._held = held
 
     def committed(self, counts: Counts) -> None:
         """Note what a commit has brought into the lake."""
@@ -94,6 +99,15 @@ class Watch(Collector):
         yield GaugeMetricFamily(
             "matinee_ingest_age_seconds", "Age of what was read last; 0 where all is read.", self._age_seconds
         )
+        keys = GaugeMetricFamily(
+            "matinee_ingest_duplicate_keys",
+            "Keys remembered to tell duplicates, about 24 bytes each, by the time that a window goes by.",
+            labels=["partition", "window"],
+        )
+        for partition, windows in self._held.items():
+            for window, held in windows.items():
+                keys.add_metric([str(partition), window], held)
+        yield keys
         waiting = GaugeMetricFamily(
             "matinee_ingest_waiting", "1 while this store does not answer and is asked again.", labels=["store"]
         )

@@ -80,6 +80,11 @@ class Pipeline:
         self._timezone = timezone
         self._erased = erased
 
+    @property
+    def held(self) -> dict[str, int]:
+        """Keys that each of the two windows remembers, by what its time is."""
+        return {"event": len(self._window), "receipt": len(self._posted)}
+
     def read(self, records: Records) -> Batch:
         """Classify records of the log.
 
