@@ -1,5 +1,6 @@
 """`matinee backup` of a home under load and `matinee restore` into an empty one: nothing lost, the same answers."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -187,6 +188,15 @@ def times(wanted: str, count: int, fault: Callable[[], None]) -> Callable[[str],
             left.pop()()
 
     return on_step
+
+
+def test_a_backup_is_as_old_as_its_beginning(kept):
+    """Who asks to be erased while it is copied may be in it, and their wish may not."""
+    asked: list[int] = []
+    kept.back_up(lambda _: asked.append(SystemClock().now_us()))
+    manifest = json.loads((kept.destination / "backup.json").read_text())
+    assert asked
+    assert manifest["taken_at_us"] <= min(asked)
 
 
 @pytest.mark.parametrize("tries", [1, 4])

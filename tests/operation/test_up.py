@@ -265,6 +265,9 @@ def test_from_an_empty_home_a_world_gets_what_its_own_stream_taught(home, tmp_pa
         lake = Lake(str(home.data / "lake"), SystemClock())
         served = pl.col("step") == "personal"
         until(lambda: lake.read("served").filter(served).collect().height > 20, "viewers got what is for them")
+        described = {"items": pl.col("title").is_not_null(), "users": pl.col("age").is_not_null()}
+        for table, by_the_apis in described.items():  # which behave badly
+            until(lambda t=table, m=by_the_apis: lake.read(t).filter(m).collect().height > 20, f"{table} described")
         before = {name: process.pid for name, process in running.processes().items()}
         os.kill(before["world"], signal.SIGTERM)
         until((home.data / "world.npz").exists, "the world was kept")

@@ -152,6 +152,7 @@ def restore(home: Home, source: Path) -> BackedUp:
 def _fill(
     home: Home, settings: Settings, lake: Lake, clock: Clock, partial: Path, on_step: Callable[[str], None]
 ) -> BackedUp:
+    begun_us = clock.now_us()  # who asks to be erased from here on may be in the copy, and the wish may not
     data = partial / "data"
     data.mkdir()
     log_url = home.resolve(settings.log.url)
@@ -164,7 +165,7 @@ def _fill(
     inside = log_file if log_file and log_file.is_relative_to(home.data) and log_file.exists() else None
     versions = _copy_lake_and_log(home, lake, inside, data, on_step)
     files = {str(path.relative_to(data)): checksum_of(path) for path in files_below(data, set())}
-    document = {"format_version": BACKUP_FORMAT, "taken_at_us": clock.now_us(), "lake_versions": versions}
+    document = {"format_version": BACKUP_FORMAT, "taken_at_us": begun_us, "lake_versions": versions}
     write_json(partial / MANIFEST, {**document, "files": {name: list(known) for name, known in files.items()}})
     return BackedUp(len(files), sum(size for size, _ in files.values()), versions)
 

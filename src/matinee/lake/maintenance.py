@@ -143,6 +143,8 @@ def joined_below(files: Iterable[tuple[int, int]]) -> int | None:
     is larger stays. So the file that a row is in at least doubles whenever the row is written again: of a partition
     that grew by n equal files, that is log2(n) times at most, and about log2(n) files are left (the tiers of a
     log-structured merge tree; O'Neil et al. 1996). To join all files each time would write the first row n times.
+    Where the smaller files have fewer rows and yet more bytes than the next (Parquet's own), that one is joined
+    too, which writes at most twice the smaller ones' bytes.
 
     Args:
         files: bytes and rows of each.
