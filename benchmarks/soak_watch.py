@@ -256,14 +256,14 @@ def draw(samples: Sequence[Sample], heading: str, file: Path) -> None:
         for name in getattr(samples[-1], heads):
             axes.plot(x, [getattr(s, heads).get(name) for s in samples], label=name)
         axes.set_title({"memory": "memory (PSS), MB", "disk": "on disk, MB"}[heads])
-        axes.legend(fontsize="small")
+        axes.legend(fontsize="small", ncols=4, loc="upper center")
     panels[2].plot(x, [sample.lag / 1e3 for sample in samples], color="black")
     panels[2].set_title("lines not in the lake yet, thousands")
     panels[3].plot(x, [None if s.p99 is None else s.p99 * 1e3 for s in samples], color="black")
     panels[3].set_title("p99 of the answers, ms")
     for axes in panels:
         axes.grid(visible=True, alpha=0.3)
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.3 * axes.get_ylim()[1])  # room for the legends
     for axes in panels[2:]:
         axes.set_xlabel("minutes")
     figure.savefig(file, dpi=110)
