@@ -23,6 +23,8 @@ REQUESTS = 70
 READY_SECONDS = 30.0
 STOP_SECONDS = 15.0
 
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 
 @dataclass(frozen=True, slots=True)
 class Running:
@@ -158,12 +160,18 @@ def _ask(base: str, story: "Story") -> None:
 
 
 def _stop(processes: dict[str, "subprocess.Popen[bytes]"]) -> None:
-    # The server first: what it still has to tell goes to the log, and ingest takes it in.
-    for process in processes.values():
-        if process.poll() is None:
-            process.terminate()
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+    # A second Ctrl-C would leave behind what is just being stopped; that takes a few seconds at most.
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in _ENDING}
+    try:
+        # The server first: what it still has to tell goes to the log, and ingest takes it in.
+        for process in processes.values():
+            if process.poll() is None:
+                process.terminate()
+            try:
+                process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
