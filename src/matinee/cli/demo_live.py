@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 REQUESTS = 70
 READY_SECONDS = 30.0
 STOP_SECONDS = 15.0
-
-_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,25 +46,25 @@ class Running:
             return
 
 
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 @contextmanager
-def _as_interrupt(*numbers: signal.Signals) -> Iterator[None]:
-    """Let signals end the block as Ctrl-C does, so that what was started is stopped."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    previous = {number: signal.signal(number, interrupt) for number in numbers}
+def _signals(handler: Callable[..., None] | signal.Handlers, *numbers: signal.Signals) -> Iterator[None]:
+    """Let signals do something else while the block lasts."""
+    previous = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield
     finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        for number, before in previous.items():
+            signal.signal(number, before)
 
 
 @contextmanager
 def live(context: Context, port: int, story: "Story") -> Iterator[Running]:
     """Serve and ingest in processes of their own while the block lasts; then end both, gracefully."""
-    with _as_interrupt(signal.SIGTERM, signal.SIGHUP):
+    with _signals(_interrupt, signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C does, so that what was started is stopped
         yield from _live(context, port, story)
 
 
@@ -161,8 +159,7 @@ def _ask(base: str, story: "Story") -> None:
 
 def _stop(processes: dict[str, "subprocess.Popen[bytes]"]) -> None:
     # A second Ctrl-C would leave behind what is just being stopped; that takes a few seconds at most.
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in _ENDING}
-    try:
+    with _signals(signal.SIG_IGN, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         # The server first: what it still has to tell goes to the log, and ingest takes it in.
         for process in processes.values():
             if process.poll() is None:
@@ -172,6 +169,3 @@ def _stop(processes: dict[str, "subprocess.Popen[bytes]"]) -> None:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
