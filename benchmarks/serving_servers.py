@@ -1,6 +1,5 @@
 """The servers that `serving.py` measures: each a Granian worker of its own, with the same options, on one core."""
 
-import asyncio
 import gc
 import os
 import signal
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import uvloop
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -172,4 +172,4 @@ def run_variant(variant: str, home: Home, port: int, core: int) -> None:
     app = application(variant, home)
     gc.collect()
     gc.freeze()
-    asyncio.run(run_app(app, "127.0.0.1", port, http1=http1))
+    uvloop.run(run_app(app, "127.0.0.1", port, http1=http1))

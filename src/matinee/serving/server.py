@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import closing
 from ipaddress import ip_address
 
+import uvloop
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
@@ -62,7 +63,7 @@ def serve(settings: Settings, home: Home, *, clock: Clock | None = None) -> None
         app.service.crashes.start()
         gc.collect()
         gc.freeze()  # what start-up made stays for good: no collection need walk through it again
-        asyncio.run(
+        uvloop.run(
             run_app(
                 app,
                 settings.serving.host,
