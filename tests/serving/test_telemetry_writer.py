@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -23,9 +24,10 @@ from matinee.core.errors import ConfigurationError, InvalidInput, OutOfRoom, Sto
 from matinee.log.base import EventLog
 from matinee.log.sqlite import SqliteLog
 from matinee.serving import writer_process
+from matinee.serving.record_queue import Batch, RecordQueue, Ring
 from matinee.serving.telemetry import (
     BATCH,
-    HURRY_BATCH,
+    ENCODED_TOGETHER,
     LEAST_BATCH,
     QUICK_SECONDS,
     STARVED_SECONDS,
@@ -33,7 +35,14 @@ from matinee.serving.telemetry import (
     Counts,
     Telemetry,
 )
-from matinee.serving.telemetry_writer import HEADER_BYTES, Outcome, ReopenedLog, write
+from matinee.serving.telemetry_writer import (
+    HEADER_BYTES,
+    POSITIONS,
+    Outcome,
+    ReopenedLog,
+    write,
+    write_what_is_left,
+)
 from matinee.serving.writer_process import WriterProcess
 
 
@@ -42,6 +51,22 @@ def path(tmp_path: Path) -> Path:
     path = tmp_path / "log.sqlite"
     SqliteLog(path, CLOCK).close()
     return path
+
+
+TakeBatch = Callable[..., Batch]
+
+
+@pytest.fixture
+def batch() -> TakeBatch:
+    """Makes batches of the records that it is given, all in one queue."""
+    queue = RecordQueue(9)
+
+    def taken(*records: bytes) -> Batch:
+        queue.clear()
+        assert not records or queue.put(records)
+        return queue.first(9)
+
+    return taken
 
 
 def started(path: Path, capacity: int = 10 * BATCH) -> Telemetry:
@@ -124,9 +149,9 @@ class Watched(WriterProcess):
         self.idle_for = 0.0
         self.asked: list[tuple[int, bool]] = []
 
-    def append(self, values, *, hurry=False):
-        super().append(values, hurry=hurry)
-        self.asked.append((len(values), hurry))
+    def append(self, batch, *, hurry=False):
+        super().append(batch, hurry=hurry)
+        self.asked.append((batch.n, hurry))
         if hurry:
             return 0.0
         self.comes()
@@ -140,10 +165,10 @@ class Watched(WriterProcess):
 @pytest.mark.parametrize(
     ("n", "share", "n_comes", "hurries"),
     [
-        (2 * HURRY_BATCH, STARVED_SHARE + 0.01, LEAST_BATCH, True),
-        (2 * HURRY_BATCH, STARVED_SHARE - 0.01, LEAST_BATCH, False),  # the log is what takes its time
-        (2 * HURRY_BATCH, STARVED_SHARE + 0.01, LEAST_BATCH - 1, False),  # it keeps up, though barely
-        (HURRY_BATCH - 1, STARVED_SHARE + 0.01, LEAST_BATCH, False),  # there is room yet
+        (2 * BATCH, STARVED_SHARE + 0.01, LEAST_BATCH, True),
+        (2 * BATCH, STARVED_SHARE - 0.01, LEAST_BATCH, False),  # the log is what takes its time
+        (2 * BATCH, STARVED_SHARE + 0.01, LEAST_BATCH - 1, False),  # it keeps up, though barely
+        (BATCH - 1, STARVED_SHARE + 0.01, LEAST_BATCH, False),  # there is room yet
     ],
 )
 def test_writing_hurries_where_a_half_full_queue_grows_no_shorter_and_mostly_no_core_is_free(
@@ -152,7 +177,7 @@ def test_writing_hurries_where_a_half_full_queue_grows_no_shorter_and_mostly_no_
     clock = ManualClock()
     sink = Watched(path, clock, takes=0.01, starved=0.01 * share)
     sink.idle_for = 2 * QUICK_SECONDS
-    telemetry = Telemetry(sink, clock, capacity=3 * HURRY_BATCH, seconds=0.01, producer="test")
+    telemetry = Telemetry(sink, clock, capacity=3 * BATCH, seconds=0.01, producer="test")
     sink.comes = lambda: offer(telemetry, range(n, n + n_comes) if len(sink.asked) == 1 else range(0))
     offer(telemetry, range(n))  # before it starts, so that all of them wait
     telemetry.start()
@@ -160,12 +185,12 @@ def test_writing_hurries_where_a_half_full_queue_grows_no_shorter_and_mostly_no_
     assert telemetry.stop(20) == Counts(n + n_comes, n + n_comes, 0, 0)
     assert sink.asked[0] == (LEAST_BATCH, False)
     assert {hurry for _, hurry in sink.asked[1:]} == {hurries}
-    assert max(size for size, _ in sink.asked) == (HURRY_BATCH if hurries else BATCH)
+    assert max(size for size, _ in sink.asked) == (BATCH if n > BATCH else BATCH // 2)  # it doubles
     assert written(path) == list(range(n + n_comes))
 
 
 def test_a_log_that_was_locked_is_no_reason_to_hurry(path: Path):
-    n, clock = 2 * HURRY_BATCH, ManualClock()
+    n, clock = 2 * BATCH, ManualClock()
     telemetry = Telemetry(
         Watched(path, clock, takes=10.0, starved=0.01), clock, capacity=n, seconds=0.01, producer="test"
     )
@@ -176,14 +201,14 @@ def test_a_log_that_was_locked_is_no_reason_to_hurry(path: Path):
     assert not any(hurry for _, hurry in telemetry.sink.asked)
 
 
-def test_how_long_no_core_was_free_is_told_apart_from_waiting_for_the_log(path: Path):
+def test_how_long_no_core_was_free_is_told_apart_from_waiting_for_the_log(batch: TakeBatch, path: Path):
     held = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     sink = WriterProcess(f"sqlite:///{path}")
-    sink.append([b"it runs"])
+    sink.append(batch(b"it runs"))
     held.execute("BEGIN IMMEDIATE")
     threading.Timer(0.5, held.rollback).start()
     begun = CLOCK.monotonic()
-    starved = sink.append([b"x"], hurry=True)
+    starved = sink.append(batch(b"x"), hurry=True)
     took = CLOCK.monotonic() - begun
     sink.close()
     held.close()
@@ -192,15 +217,14 @@ def test_how_long_no_core_was_free_is_told_apart_from_waiting_for_the_log(path: 
 
 
 def test_where_the_system_does_not_say_how_long_no_core_was_free_nothing_is_made_of_a_pause(
-    monkeypatch: pytest.MonkeyPatch,
+    batch: TakeBatch, monkeypatch: pytest.MonkeyPatch
 ):
     def open_nothing(*_):
         raise FileNotFoundError
 
     monkeypatch.setattr("matinee.serving.telemetry_writer.open", open_nothing, raising=False)
-    answers = io.BytesIO()
-    write(io.BytesIO(2 * framed(msgspec.msgpack.encode([b"x"]))), answers, Memory())
-    assert [outcome.starved for outcome in outcomes(answers)] == [0.0, 0.0]
+    given = batch(b"x")
+    assert [outcome.starved for outcome in answers_to(2 * frame(given), given.ring, Memory())] == [0.0, 0.0]
 
 
 def test_a_batch_that_was_starved_makes_the_rest_hurry_until_idle_priority_gets_a_core(path: Path):
@@ -247,32 +271,34 @@ def test_a_writer_that_gets_no_core_is_given_nothing_and_another_one_writes(path
     assert written(path) == list(range(n))
 
 
-def test_asking_for_a_core_waits_no_longer_than_it_is_told_and_an_answer_may_come_later(path: Path):
+def test_asking_for_a_core_waits_no_longer_than_it_is_told_and_an_answer_may_come_later(
+    batch: TakeBatch, path: Path
+):
     sink = WriterProcess(f"sqlite:///{path}")
     assert sink.idle_wait(10) == 0  # there is none yet
-    sink.append([b"it runs"])
+    sink.append(batch(b"it runs"))
     assert sink.pid is not None
     os.kill(sink.pid, signal.SIGSTOP)
     assert sink.idle_wait(0.01) == math.inf
     assert sink.idle_wait(0) == math.inf
     os.kill(sink.pid, signal.SIGCONT)
     eventually(lambda: sink.idle_wait(0) < math.inf)
-    sink.append([b"the second"])  # whatever was asked before
+    sink.append(batch(b"the second"))  # whatever was asked before
     first = sink.pid
     os.kill(first, signal.SIGKILL)
     eventually(lambda: is_gone(first))
     assert sink.idle_wait(10) == 0
-    sink.append([b"the third"])
+    sink.append(batch(b"the third"))
     sink.close()
     with SqliteLog(path, CLOCK) as log:
         assert log.ends() == {0: 4}  # the next position
 
 
-def test_a_writer_that_is_to_hurry_is_a_process_like_any_other_and_both_stay(path: Path):
+def test_a_writer_that_is_to_hurry_is_a_process_like_any_other_and_both_stay(batch: TakeBatch, path: Path):
     sink = WriterProcess(f"sqlite:///{path}")
     seen = []
     for hurry in (False, True, True, False):
-        sink.append([b"x"], hurry=hurry)
+        sink.append(batch(b"x"), hurry=hurry)
         assert sink.pid is not None
         seen.append((sink.pid, scheduling(sink.pid)))
     sink.close()
@@ -296,9 +322,9 @@ def test_a_writer_that_is_killed_is_started_again_and_nothing_is_lost(path: Path
 
 def test_what_was_durable_before_its_acknowledgement_was_lost_is_written_again_under_the_same_id(path: Path):
     class DiesAfterAppending(WriterProcess):
-        def append(self, values, **options):
-            starved = super().append(values, **options)
-            if len(values) == 5:
+        def append(self, batch, **options):
+            starved = super().append(batch, **options)
+            if batch.n == 5:
                 raise StoreUnavailable("the acknowledgement was lost")
             return starved
 
@@ -372,24 +398,98 @@ def test_a_writer_of_idle_priority_that_hangs_is_replaced_while_another_one_writ
     assert written(path) == list(range(n))
 
 
-def test_a_writer_does_not_outlive_a_server_that_is_killed(path: Path):
-    program = (
-        "import sys, time\n"
-        "from matinee.serving.writer_process import WriterProcess\n"
-        f"sink = WriterProcess('sqlite:///{path}')\n"
-        "sink.append([b'x'])\n"
-        "print(sink.pid, file=sys.stderr, flush=True)\n"
-        "time.sleep(600)\n"
-    )
-    with subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True) as server:
-        assert server.stderr is not None
-        pid = int(server.stderr.readline())
-        assert not is_gone(pid)
+SERVER_THAT_IS_KILLED = """
+import sys
+from test_telemetry import CLOCK, served
+from matinee.serving.telemetry import Telemetry
+from matinee.serving.writer_process import WriterProcess
+
+sink = WriterProcess(sys.argv[1])
+telemetry = Telemetry(sink, CLOCK, capacity=10_000, seconds=0.01, producer="test")
+telemetry.start()
+telemetry.offer(served(0))
+while telemetry.counts().written < 1:
+    pass
+print("writer", sink.pid, flush=True)
+sys.stdin.read(1)
+for number in range(1, 4_001):
+    telemetry.offer(served(number))
+print("offered", flush=True)
+sys.stdin.read(1)
+"""
+
+
+@contextlib.contextmanager
+def server_to_be_killed(path: Path):
+    """A server, one of whose records is written, and the pid of its writer. One byte has it offer 4,000 more."""
+    with subprocess.Popen(
+        [sys.executable, "-c", SERVER_THAT_IS_KILLED, f"sqlite:///{path}"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parent,
+    ) as server:  # fmt: skip
+        yield server, int(said(server, "writer"))
         server.kill()
-    eventually(lambda: is_gone(pid))
 
 
-def test_a_full_disk_loses_nothing_that_fits_into_the_queue(tmp_path: Path):
+def said(server: subprocess.Popen[str], word: str) -> str:
+    """What follows the word at the beginning of a line, when it comes; other lines are the log's."""
+    assert server.stdout is not None
+    return next(line.removeprefix(word).strip() for line in server.stdout if line.startswith(word))
+
+
+def test_what_waits_in_a_server_that_is_killed_is_written_by_its_writer(path: Path):
+    with server_to_be_killed(path) as (server, pid):
+        with stalled(path):
+            server.stdin.write("x")
+            server.stdin.flush()
+            said(server, "offered")
+            server.kill()
+            server.wait()
+            assert not is_gone(pid)  # it waits for the log
+        eventually(lambda: is_gone(pid))
+    numbers = written(path)
+    assert numbers == list(range(len(numbers)))
+    assert 0 <= 4_001 - len(numbers) < ENCODED_TOGETHER
+
+
+@pytest.mark.parametrize(
+    ("errors", "lost"),
+    [
+        ([StoreUnavailable("not now")], False),
+        ([InvalidInput("never")], True),
+        (5 * [StoreUnavailable("not for long enough")], True),
+    ],
+)
+def test_what_waits_in_a_server_that_is_killed_is_tried_for_a_while_and_else_counted(
+    batch: TakeBatch,
+    errors: list[Exception],
+    lost: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+):
+    monkeypatch.setattr("matinee.serving.telemetry_writer.LEFT_SECONDS", 0.02)
+    monkeypatch.setattr("matinee.serving.telemetry_writer.LEFT_PAUSE", 0.01)
+    given, kept, left = batch(b"one", b"two"), Memory(), list(errors)
+
+    class Failing(Memory):
+        def append(self, values: list[bytes], *, partition: int = 0) -> int:
+            if left:
+                raise left.pop(0)
+            return kept.append(values)
+
+    write_what_is_left(given.ring, ReopenedLog(Failing))
+    assert kept.batches == ([] if lost else [[b"one", b"two"]])
+    told = capfd.readouterr().err
+    assert told == (f"2 records of answers were lost: {errors[0]}\n" if lost else "")
+
+
+def test_two_writers_of_a_server_that_is_killed_write_what_waits_once(batch: TakeBatch):
+    given, log = batch(b"one", b"two"), Memory()
+    write_what_is_left(given.ring, ReopenedLog(lambda: log))
+    write_what_is_left(given.ring, ReopenedLog(lambda: log))
+    assert log.batches == [[b"one", b"two"]]
+
+
+def test_a_full_disk_loses_nothing_that_fits_into_the_queue(batch: TakeBatch, tmp_path: Path):
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(
@@ -406,7 +506,7 @@ def test_a_full_disk_loses_nothing_that_fits_into_the_queue(tmp_path: Path):
                 pass
         sink = WriterProcess(f"sqlite:///{path}")
         with pytest.raises(OutOfRoom):
-            sink.append([bytes(1 << 16)])
+            sink.append(batch(bytes(1 << 16)))
         sink.close()
         telemetry = started(path, capacity=200)
         offer(telemetry, range(250))
@@ -420,10 +520,10 @@ def test_a_full_disk_loses_nothing_that_fits_into_the_queue(tmp_path: Path):
         subprocess.run(["umount", disk], check=True)
 
 
-def test_a_log_without_a_known_url_is_told_as_what_it_is_and_counted_as_lost():
+def test_a_log_without_a_known_url_is_told_as_what_it_is_and_counted_as_lost(batch: TakeBatch):
     sink = WriterProcess("carrier-pigeon://coop")
     with pytest.raises(ConfigurationError, match="carrier-pigeon") as told:
-        sink.append([b"x"])
+        sink.append(batch(b"x"))
     assert "sqlite:///PATH" in told.value.remedy
     sink.close()
     telemetry = Telemetry(sink, CLOCK, capacity=9, seconds=0.01, producer="test")
@@ -433,39 +533,37 @@ def test_a_log_without_a_known_url_is_told_as_what_it_is_and_counted_as_lost():
     assert telemetry.stop(20) == Counts(1, 0, 1, 0)
 
 
-def test_a_writer_that_cannot_start_is_a_store_that_is_away(path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_writer_that_cannot_start_is_a_store_that_is_away(
+    batch: TakeBatch, path: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(writer_process.sys, "executable", str(path.parent / "no-python"))
     sink = WriterProcess(f"sqlite:///{path}")
     with pytest.raises(StoreUnavailable, match="no-python"):
-        sink.append([b"x"])
+        sink.append(batch(b"x"))
     monkeypatch.undo()
-    sink.append([b"x"])
+    sink.append(batch(b"x"))
     sink.close()
 
 
 class Memory:
-    """A sink that keeps what it is given, and refuses empty records."""
+    """A log that keeps what it is given, and refuses empty records."""
 
     def __init__(self) -> None:
-        self.frames: list[list[bytes]] = []
+        self.batches: list[list[bytes]] = []
 
-    def append(self, values: list[bytes], *, hurry: bool = False) -> float:
+    def append(self, values: list[bytes], *, partition: int = 0) -> int:
         if not all(values):
             raise InvalidInput("empty", remedy="give one")
-        self.frames.append(values)
-        return 0.0
-
-    def abort(self) -> None: ...
+        self.batches.append(values)
+        return 0
 
     def close(self) -> None: ...
 
 
-def framed(document: bytes) -> bytes:
-    return len(document).to_bytes(HEADER_BYTES, "little") + document
-
-
-def outcomes(answers: io.BytesIO) -> list[Outcome]:
-    """What was answered to each frame."""
+def answers_to(frames: bytes, ring: Ring, log: object) -> list[Outcome]:
+    """What a writer answers to each frame."""
+    answers = io.BytesIO()
+    write(io.BytesIO(frames), answers, ring, ReopenedLog(lambda: log))
     found, rest = [], answers.getvalue()
     while rest:
         end = HEADER_BYTES + int.from_bytes(rest[:HEADER_BYTES], "little")
@@ -474,30 +572,39 @@ def outcomes(answers: io.BytesIO) -> list[Outcome]:
     return found
 
 
-@given(st.lists(st.lists(st.binary(max_size=50), max_size=5), max_size=5), st.data())
-def test_each_whole_frame_is_answered_and_a_torn_one_is_not_written(frames: list[list[bytes]], data: st.DataObject):
-    encoded = [framed(msgspec.msgpack.encode(frame)) for frame in frames]
-    last = framed(msgspec.msgpack.encode([b"the last"]))
-    torn = last[: data.draw(st.integers(0, len(last) - 1))]
-    sink, answers = Memory(), io.BytesIO()
-    write(io.BytesIO(b"".join(encoded) + torn), answers, sink)
-    assert sink.frames == [frame for frame in frames if frame and all(frame)]
-    expected = [("", "", "") if all(frame) else ("InvalidInput", "empty", "give one") for frame in frames]
-    assert [(told.error, told.message, told.remedy) for told in outcomes(answers)] == expected
+def frame(batch: Batch) -> bytes:
+    return POSITIONS.pack(batch.start, batch.end)
 
 
-def test_an_error_that_nobody_foresaw_does_not_end_the_writer():
+@given(st.lists(st.lists(st.binary(max_size=50), min_size=1, max_size=5), max_size=5), st.data())
+def test_each_whole_frame_is_answered_and_a_torn_one_is_not_written(blocks: list[list[bytes]], data: st.DataObject):
+    queue, frames, end = RecordQueue(100), [], 0
+    for block in [*blocks, [b"the last"]]:
+        assert queue.put(block)
+        start, end = end, queue.first(100).end
+        frames.append(POSITIONS.pack(start, end))
+    log, nothing = Memory(), POSITIONS.pack(7, 7)
+    torn = frames.pop()[: data.draw(st.integers(0, POSITIONS.size - 1))]
+    told = answers_to(b"".join(frames) + nothing + torn, queue.ring, log)
+    assert log.batches == [block for block in blocks if all(block)]
+    expected = [("", "", "") if all(block) else ("InvalidInput", "empty", "give one") for block in blocks]
+    assert [(outcome.error, outcome.message, outcome.remedy) for outcome in told] == [*expected, ("", "", "")]
+
+
+def test_an_error_that_nobody_foresaw_does_not_end_the_writer(batch: TakeBatch):
     class Broken(Memory):
-        def append(self, values: list[bytes], *, hurry: bool = False) -> float:
+        def append(self, values: list[bytes], *, partition: int = 0) -> int:
             raise ZeroDivisionError("who would have thought")
 
-    answers = io.BytesIO()
-    write(io.BytesIO(2 * framed(msgspec.msgpack.encode([b"x"]))), answers, Broken())
-    told = [(outcome.error, "who would have thought" in outcome.message) for outcome in outcomes(answers)]
-    assert told == 2 * [("FatalError", True)]
+    given = batch(b"x")
+    told = answers_to(2 * frame(given), given.ring, Broken())
+    assert [(outcome.error, "who would have thought" in outcome.message) for outcome in told] == 2 * [
+        ("FatalError", True)
+    ]
+    assert given.ring.released_until < given.end  # nobody wrote it
 
 
-def test_a_log_is_opened_when_needed_and_again_after_it_failed(path: Path):
+def test_a_log_is_opened_when_needed_and_again_after_it_failed(batch: TakeBatch, path: Path):
     opened: list[EventLog] = []
 
     def open_log() -> EventLog:
@@ -506,11 +613,11 @@ def test_a_log_is_opened_when_needed_and_again_after_it_failed(path: Path):
 
     sink = ReopenedLog(open_log)
     assert not opened
-    sink.append([b"a"])
-    sink.append([b"b"])
+    sink.append(batch(b"a"))
+    sink.append(batch(b"b"))
     with pytest.raises(InvalidInput):
-        sink.append([])
-    sink.append([b"c"])
+        sink.append(batch())
+    sink.append(batch(b"c"))
     sink.close()
     sink.close()
     assert len(opened) == 2

@@ -11,6 +11,7 @@ a person can read a log with `sqlite3` or `kcat`.
 """
 
 import re
+from collections.abc import Callable
 from typing import NamedTuple
 
 import msgspec
@@ -41,18 +42,29 @@ class Envelope(NamedTuple):
 
 def wrap_event(event: Event, *, received_us: int, event_id: str = "", producer: str = "") -> bytes:
     """The record that carries one of our own events."""
-    return _header(_KIND_OF[type(event)], received_us, event_id, producer) + _ENCODE(event)
+    return wrapper(type(event), producer)(event, received_us, event_id)
+
+
+def wrapper(event_type: type[Event], producer: str) -> Callable[[Event, int, str], bytes]:
+    """What makes records of many events of one type and producer, given each one's receive time and id."""
+    head, tail = f"m{ENVELOPE_FORMAT}\t{_KIND_OF[event_type]}\t", f"\t{_without_tab(producer)}\t"
+
+    def wrap(event: Event, received_us: int, event_id: str) -> bytes:
+        return f"{head}{_without_tab(event_id)}{tail}{received_us}\t".encode() + _ENCODE(event)
+
+    return wrap
 
 
 def wrap_line(line: str, *, received_us: int, event_id: str = "", producer: str = "") -> bytes:
     """The record that carries a line of the scenario."""
-    return _header("line", received_us, event_id, producer) + line.encode()
+    head = f"m{ENVELOPE_FORMAT}\tline\t{_without_tab(event_id)}\t{_without_tab(producer)}\t{received_us}\t"
+    return (head + line).encode()
 
 
-def _header(kind: str, received_us: int, event_id: str, producer: str) -> bytes:
-    if "\t" in event_id or "\t" in producer:
+def _without_tab(name: str) -> str:
+    if "\t" in name:
         raise InvalidInput("an event id or producer contains a tab", remedy="Use an id such as a UUID.")
-    return f"m{ENVELOPE_FORMAT}\t{kind}\t{event_id}\t{producer}\t{received_us}\t".encode()
+    return name
 
 
 def unwrap(record: bytes) -> Envelope:

@@ -4,26 +4,26 @@ At any moment `offered == written + dropped + waiting`.
 
 Records are encoded a few at a time as they are offered: one by one they cost each answer three times as much, for
 what encodes them has left the processor's caches by then; and a whole batch at once would keep the interpreter from
-all answers for most of a millisecond. What waits is then plain bytes, which the garbage collector does not walk
-through.
+all answers for most of a millisecond. What waits is then plain bytes in memory that the writer shares: handing over
+a batch is to say where it is.
 """
 
 import threading
 from collections import deque
 from dataclasses import dataclass
-from itertools import islice
 
 from matinee.core.clock import Clock
 from matinee.core.errors import GenerationChanged, RetryableError
 from matinee.core.logging import get_logger
-from matinee.events.envelope import wrap_event
+from matinee.events.envelope import wrapper
 from matinee.events.types import Served
+from matinee.serving.record_queue import Batch, RecordQueue
 from matinee.serving.telemetry_writer import Sink
 
-BATCH, HURRY_BATCH, LEAST_BATCH = 512, 2_048, 32
-"""Records appended at once: at idle priority, in a hurry, and at idle priority where it gets little time.
+BATCH, LEAST_BATCH = 2_048, 32
+"""Records appended at once, at most: in a hurry, and at idle priority where it gets much time, or little.
 
-Most of what a batch costs is the disk's: in a hurry, on a core that is busy, it pays to wait for more.
+Half of what 512 records cost is the same for any number of them.
 """
 ENCODED_TOGETHER = 8
 """Records that wait to be encoded, at most."""
@@ -66,7 +66,7 @@ class Telemetry:
     Args:
         sink: where the records go; used in the thread.
         clock: counts the pauses.
-        capacity: records that may wait.
+        capacity: records that may wait, of 1,024 bytes each on average.
         seconds: the longest a record waits for others, while the log keeps up.
         producer: names this server in the envelopes.
     """
@@ -74,11 +74,10 @@ class Telemetry:
     def __init__(self, sink: Sink, clock: Clock, *, capacity: int, seconds: float, producer: str) -> None:
         self.sink = sink
         self._clock = clock
-        self._capacity = capacity
         self._seconds = seconds
-        self._producer = producer
-        self._queue: deque[bytes] = deque()
-        self._fresh: list[Served] = []
+        self._wrap = wrapper(Served, producer)
+        self._queue = RecordQueue(capacity)
+        self._fresh: deque[Served] = deque()  # offered, and not yet counted or encoded
         self._lock = threading.Lock()  # held for a few microseconds, never while writing
         self._wake = threading.Event()
         self._stopping = threading.Event()
@@ -98,24 +97,21 @@ class Telemetry:
 
         One that does not fit, or cannot be encoded, is dropped and counted.
         """
+        self._fresh.append(record)
+        if len(self._fresh) < ENCODED_TOGETHER:
+            return
         with self._lock:
-            self._offered += 1
-            if len(self._queue) + len(self._fresh) >= self._capacity:
-                self._dropped += 1
-                return
-            self._fresh.append(record)
-            if len(self._fresh) < ENCODED_TOGETHER:
-                return
-            before = len(self._queue)
+            before = self._queue.waiting
             self._encode()
-            waiting = len(self._queue)
-        if before < (HURRY_BATCH if self._hurry else BATCH) <= waiting:
+            waiting = self._queue.waiting
+        if before < BATCH <= waiting:
             self._wake.set()
 
     def counts(self) -> Counts:
         """What became of the records, all at one moment."""
         with self._lock:
-            return Counts(self._offered, self._written, self._dropped, len(self._queue) + len(self._fresh))
+            self._encode()
+            return Counts(self._offered, self._written, self._dropped, self._queue.waiting)
 
     def stop(self, timeout: float) -> Counts:
         """Write what waits, for at most `timeout` seconds, and return the final counts.
@@ -142,9 +138,9 @@ class Telemetry:
             self._drain()
         self._drain()
         with self._lock:
-            self._dropped += len(self._queue) + len(self._fresh)
+            self._encode()
+            self._dropped += self._queue.waiting
             self._queue.clear()
-            self._fresh.clear()
         self.sink.close()
 
     def _drain(self) -> None:
@@ -152,37 +148,43 @@ class Telemetry:
         while self._take_fresh() and not (self._stopping.is_set() and self._clock.monotonic() >= self._give_up_at):
             if self._pause:
                 self._stopping.wait(self._pause) if not self._stopping.is_set() else self._clock.sleep(0.05)
-            begun, waiting = self._clock.monotonic(), len(self._queue)
+            begun, waiting = self._clock.monotonic(), self._queue.waiting
             self._hurry = self._must_hurry(waiting)
-            size = HURRY_BATCH if self._hurry else self._idle_batch
+            size = BATCH if self._hurry else self._idle_batch
             with self._lock:
-                batch = list(islice(self._queue, size))
+                batch = self._queue.first(size)
             written, dropped, starved = self._write(batch)
-            self._settle(written, dropped)
+            if written or dropped:
+                self._settle(batch, written, dropped)
             if not self._hurry and not self._pause:
                 self._adapt(starved, begun, waiting)
-            if len(batch) < size and not self._stopping.is_set():
+            if batch.n == waiting and not self._stopping.is_set():
                 return  # a handful more are better written together, a little later
 
     def _take_fresh(self) -> bool:
         """Encode what is not yet, and say whether anything waits."""
         with self._lock:
             self._encode()
-            return bool(self._queue)
+            return self._queue.waiting > 0
 
     def _encode(self) -> None:
-        """Move the fresh records into the queue. To be called under the lock."""
-        for record in self._fresh:
+        """Move the fresh records into the queue, as far as they fit. To be called under the lock."""
+        fresh, wrap = self._fresh, self._wrap
+        encoded: list[bytes] = []
+        room = self._queue.capacity - self._queue.waiting
+        for _ in range(len(fresh)):  # others may append meanwhile
+            record = fresh.popleft()
+            self._offered += 1
+            if len(encoded) == room:
+                self._dropped += 1
+                continue
             try:
-                self._queue.append(
-                    wrap_event(
-                        record, received_us=record.time_us, event_id=record.request_id, producer=self._producer
-                    )
-                )
+                encoded.append(wrap(record, record.time_us, record.request_id))
             except Exception:  # noqa: BLE001 - one record is lost, and counted; never the answer
                 self._dropped += 1
                 _log.exception("telemetry_record_unwritable", request_id=record.request_id)
-        self._fresh.clear()
+        if encoded and not self._queue.put(encoded):
+            self._dropped += len(encoded)
 
     def _adapt(self, starved: float, begun: float, waiting: int) -> None:
         """Go on with larger batches at idle priority, or hurry, by how long the last one had no core.
@@ -193,7 +195,7 @@ class Telemetry:
             waiting: how many records waited then, its own among them.
         """
         now = self._clock.monotonic()
-        falls_behind = len(self._queue) >= max(waiting, self._capacity // 2)
+        falls_behind = self._queue.waiting >= max(waiting, self._queue.capacity // 2)
         if starved > STARVED_SECONDS or (falls_behind and starved > STARVED_SHARE * (now - begun)):
             self._idle_batch, self._hurry = LEAST_BATCH, True
         elif starved < QUICK_SECONDS:
@@ -204,10 +206,10 @@ class Telemetry:
     def _must_hurry(self, waiting: int) -> bool:
         """Whether idle priority gets no core now. It is asked without records, which it would hold back."""
         if self._hurry:
-            return waiting > HURRY_BATCH or self.sink.idle_wait(0.0) > QUICK_SECONDS
+            return waiting > BATCH or self.sink.idle_wait(0.0) > QUICK_SECONDS
         return self.sink.idle_wait(STARVED_SECONDS) > STARVED_SECONDS
 
-    def _write(self, batch: list[bytes]) -> tuple[int, int, float]:
+    def _write(self, batch: Batch) -> tuple[int, int, float]:
         """Append a batch: how many records were written, how many can never be, and seconds without a core."""
         try:
             starved = self.sink.append(batch, hurry=self._hurry)
@@ -215,13 +217,12 @@ class Telemetry:
             keep = isinstance(error, (RetryableError, GenerationChanged))
             self._pause = min(2 * self._pause or FIRST_PAUSE, LONGEST_PAUSE)
             _log.warning("telemetry_not_written", error=str(error), kept=keep, retry_seconds=self._pause)
-            return 0, 0 if keep else len(batch), 0.0
+            return 0, 0 if keep else batch.n, 0.0
         self._pause = 0.0
-        return len(batch), 0, starved
+        return batch.n, 0, starved
 
-    def _settle(self, written: int, dropped: int) -> None:
+    def _settle(self, batch: Batch, written: int, dropped: int) -> None:
         with self._lock:
             self._written += written
             self._dropped += dropped
-            for _ in range(written + dropped):
-                self._queue.popleft()
+            self._queue.release(batch)

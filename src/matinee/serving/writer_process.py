@@ -6,14 +6,13 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 
 import msgspec
 
-from matinee.core import errors
-from matinee.core.errors import FatalError, MatineeError, StoreUnavailable
+from matinee.core.errors import StoreUnavailable
 from matinee.core.logging import get_logger
-from matinee.serving.telemetry_writer import HEADER_BYTES, HURRY, Outcome
+from matinee.serving.record_queue import Batch
+from matinee.serving.telemetry_writer import HEADER_BYTES, HURRY, POSITIONS, Outcome, error_type
 
 REPLY_SECONDS = 30.0
 """A writer that has not answered for so long is ended: the log itself gives up before that."""
@@ -29,8 +28,8 @@ class WriterProcess:
     A process that stepped back cannot come forward again. So both stay once they were needed: where there is too
     much to do, starting an interpreter with each change would cost more than all the writing.
 
-    Only one frame is on its way at any time. What was sent and not acknowledged when the writer died may be in the
-    log or not: it is for the caller to send it again, under the same event ids.
+    Only one batch is on its way at any time. What was not acknowledged when the writer died may be in the log or
+    not: it is for the caller to hand it over again, under the same event ids.
 
     Args:
         url: of the event log, as `open_log` takes it.
@@ -47,7 +46,7 @@ class WriterProcess:
         writer = self._writers.get(self._hurries)
         return None if writer is None else writer.process.pid
 
-    def append(self, values: Sequence[bytes], *, hurry: bool = False) -> float:
+    def append(self, batch: Batch, *, hurry: bool = False) -> float:
         """See `Sink.append`.
 
         Raises:
@@ -55,10 +54,10 @@ class WriterProcess:
         """
         self._hurries = hurry
         try:
-            writer = self._writers.get(hurry) or self._start(hurry)
+            writer = self._writers.get(hurry) or self._start(hurry, batch.ring.file)
             if writer.is_asked:
                 writer.outcome()  # of nothing: see `idle_wait`
-            writer.ask(values)
+            writer.ask(batch.start, batch.end)
             outcome = writer.outcome()
         except (OSError, EOFError, msgspec.MsgspecError) as error:
             self._end(hurry, 0)
@@ -67,7 +66,7 @@ class WriterProcess:
                 remedy="It is started again by itself; what it had not acknowledged is written again.",
             ) from error
         if outcome.error:
-            raise _error(outcome)
+            raise error_type(outcome)(outcome.message, remedy=outcome.remedy)
         return outcome.starved
 
     def idle_wait(self, timeout: float) -> float:
@@ -77,7 +76,7 @@ class WriterProcess:
             return 0.0  # it is started when it is to write
         try:
             if not writer.is_asked:
-                writer.ask([])
+                writer.ask(0, 0)
             if writer.has_answered(timeout):
                 return writer.outcome().starved
             if time.monotonic() < writer.asked_at + REPLY_SECONDS:
@@ -98,8 +97,8 @@ class WriterProcess:
         for hurry in list(self._writers):
             self._end(hurry, END_SECONDS)
 
-    def _start(self, hurry: bool) -> "_Writer":
-        writer = self._writers[hurry] = _Writer(self._url, hurry)
+    def _start(self, hurry: bool, ring: int) -> "_Writer":
+        writer = self._writers[hurry] = _Writer(self._url, hurry, ring)
         _log.info("telemetry_writer_started", pid=writer.process.pid, hurry=hurry)
         return writer
 
@@ -112,10 +111,10 @@ class WriterProcess:
 class _Writer:
     """One process, and the socket to it."""
 
-    def __init__(self, url: str, hurry: bool) -> None:
-        command = [sys.executable, "-uP", "-m", "matinee.serving.telemetry_writer", url]
+    def __init__(self, url: str, hurry: bool, ring: int) -> None:
+        command = [sys.executable, "-uP", "-m", "matinee.serving.telemetry_writer", url, str(ring)]
         self.is_asked = False
-        """Whether a frame was sent, and what became of it is not known."""
+        """Whether something was asked, and what became of it is not known."""
         self.asked_at = 0.0
         self._socket, theirs = socket.socketpair()
         try:
@@ -124,6 +123,7 @@ class _Writer:
                     [*command, HURRY] if hurry else command,
                     stdin=theirs.fileno(),
                     stdout=theirs.fileno(),
+                    pass_fds=[ring],
                     process_group=0,  # Ctrl-C is for the server, which ends its writer when all is written
                 )
         except BaseException:
@@ -131,12 +131,10 @@ class _Writer:
             raise
         self._socket.settimeout(REPLY_SECONDS)
 
-    def ask(self, values: Sequence[bytes]) -> None:
-        """Send a frame of records. What became of the one before must be known."""
-        frame = msgspec.msgpack.encode(values)
+    def ask(self, start: int, end: int) -> None:
+        """Have the records between two positions written. What became of those before must be known."""
         self.is_asked, self.asked_at = True, time.monotonic()
-        self._socket.sendall(len(frame).to_bytes(HEADER_BYTES, "little"))
-        self._socket.sendall(frame)
+        self._socket.sendall(POSITIONS.pack(start, end))
 
     def has_answered(self, timeout: float) -> bool:
         """Whether `outcome` would not wait, after so many seconds at most."""
@@ -145,17 +143,22 @@ class _Writer:
         return bool(poll.poll(timeout * 1e3))
 
     def outcome(self) -> Outcome:
-        """What became of the frame that was sent; raises where the process does not say."""
+        """What became of what was asked; raises where the process does not say."""
         size = int.from_bytes(_receive(self._socket, HEADER_BYTES), "little")
         outcome = msgspec.msgpack.decode(_receive(self._socket, size), type=Outcome)
         self.is_asked = False
         return outcome
 
     def end(self, seconds: float) -> None:
-        """Close the input, which ends the process; kill it where it has not ended after so many seconds."""
+        """Close the input, which ends the process; kill it where it has not ended after so many seconds.
+
+        At once for 0: an input that ends while something waits would have it written.
+        """
+        if not seconds:
+            self.process.kill()
         self._socket.close()
         try:
-            self.process.wait(seconds)
+            self.process.wait(seconds or None)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
@@ -169,8 +172,3 @@ def _receive(connection: socket.socket, size: int) -> bytes:
             raise EOFError("it ended")
         got += more
     return bytes(got)
-
-
-def _error(outcome: Outcome) -> MatineeError:
-    kind: type[MatineeError] = getattr(errors, outcome.error, FatalError)
-    return kind(outcome.message, remedy=outcome.remedy)

@@ -1,0 +1,116 @@
+"""The queue in shared memory, against a list; and what another process sees of it at any moment."""
+
+import os
+from collections import deque
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from matinee.serving import record_queue
+from matinee.serving.record_queue import RecordQueue, Ring
+
+CAPACITY = 40
+BYTES = 1_000
+
+
+def small() -> RecordQueue:
+    """A queue whose ring comes to its end every few blocks."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(record_queue, "LEAST_BYTES", BYTES)
+        patch.setattr(record_queue, "RECORD_BYTES", 1)
+        return RecordQueue(CAPACITY)
+
+
+class QueueMachine(RuleBasedStateMachine):
+    """A queue beside a list of blocks."""
+
+    def __init__(self):
+        super().__init__()
+        self.queue, self.blocks = small(), deque[list[bytes]]()
+
+    @property
+    def records(self) -> list[bytes]:
+        return [record for block in self.blocks for record in block]
+
+    @rule(block=st.lists(st.binary(max_size=120), min_size=1, max_size=8))
+    def put(self, block: list[bytes]):
+        waiting = len(self.records)
+        if self.queue.put(block):
+            self.blocks.append(block)
+            assert len(self.records) <= CAPACITY
+        else:
+            full = waiting + len(block) > CAPACITY
+            bytes_of = sum(map(len, self.records)) + sum(map(len, block))
+            assert full or bytes_of > (BYTES - 8 * 130) // 2 or bytes_of + 20 * len(self.blocks) > BYTES / 3
+
+    @rule(n=st.integers(1, CAPACITY))
+    def release(self, n: int):
+        batch = self.queue.first(n)
+        records = batch.records()
+        assert records == self.records[: batch.n]
+        assert batch.n <= n or batch.n == len(self.blocks[0])
+        assert batch.n or not self.blocks
+        self.queue.release(batch)
+        left = batch.n
+        while left:
+            left -= len(self.blocks.popleft())
+
+    @rule()
+    def clear(self):
+        self.queue.clear()
+        self.blocks.clear()
+
+    @invariant()
+    def another_process_sees_what_waits(self):
+        ring = self.queue.ring
+        seen = [records for _, records in ring.blocks(ring.released_until, ring.put_until)]
+        assert seen == list(self.blocks)
+        assert self.queue.waiting == len(self.records)
+
+
+TestQueue = QueueMachine.TestCase
+
+
+@given(st.lists(st.binary(max_size=90), min_size=1, max_size=8))
+def test_an_empty_queue_takes_any_block_that_its_ring_can_hold(block: list[bytes]):
+    queue = small()
+    for _ in range(9):
+        assert queue.put(block)
+        batch = queue.first(CAPACITY)
+        assert batch.records() == block
+        queue.release(batch)
+
+
+def test_a_block_that_no_ring_can_hold_is_refused_and_leaves_the_rest():
+    queue = small()
+    assert queue.put([b"small"])
+    assert not queue.put([bytes(2 * BYTES)])
+    assert queue.first(CAPACITY).records() == [b"small"]
+
+
+def test_the_memory_is_the_same_through_its_descriptor():
+    queue = RecordQueue(10)
+    queue.put([b"one", b"two"])
+    queue.put([b"three"])
+    other = Ring(os.dup(queue.ring.file))
+    assert [records for _, records in other.blocks(other.released_until, other.put_until)] == [
+        [b"one", b"two"],
+        [b"three"],
+    ]
+
+
+def test_a_block_that_was_being_put_when_its_process_died_is_not_seen():
+    queue = RecordQueue(10)
+    queue.put([b"whole"])
+    ring, until = queue.ring, queue.ring.put_until
+    ring.write(until, b"half of a block")  # and it never came to saying so
+    assert [records for _, records in ring.blocks(ring.released_until, ring.put_until)] == [[b"whole"]]
+
+
+def test_without_memory_that_can_be_shared_a_file_is(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delattr(record_queue.os, "memfd_create")
+    queue = RecordQueue(10)
+    queue.put([b"one"])
+    assert queue.first(1).records() == [b"one"]
