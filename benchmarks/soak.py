@@ -44,6 +44,7 @@ from matinee.log.open import open_log
 from matinee.operation.layout import free_ports, socket_in
 from matinee.operation.supervisor import Control
 from soak_watch import MEGABYTE, Asking, Sample, Watch, complaints, draw, summary
+from soak_world import TIMES
 from stream_logs import LOGS, a_broker
 
 CLOCK = SystemClock()
@@ -67,7 +68,7 @@ def main() -> int:
     found = complaints(samples, arguments.viewers, arguments.rate)
     report = {
         "log": arguments.log, "viewers": arguments.viewers, "items": arguments.items, "past": arguments.past,
-        "rate": arguments.rate, "minutes": arguments.minutes, "grows": found, **said,
+        "times": arguments.times, "rate": arguments.rate, "minutes": arguments.minutes, "grows": found, **said,
         "second_half": summary(samples), "samples": [asdict(sample) for sample in samples],
     }  # fmt: skip
     if arguments.report:
@@ -86,6 +87,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--viewers", type=int, default=20_000)
     parser.add_argument("--items", type=int, default=2_000)
     parser.add_argument("--past", type=float, default=20.0, help="ratings of the average viewer from before")
+    parser.add_argument("--times", choices=TIMES, default="world", help="of the lines: the world's, or the clock's")
     parser.add_argument("--rate", type=int, default=10_000, help="lines a second")
     parser.add_argument("--every", type=float, default=5.0, help="seconds between two samples")
     parser.add_argument("--maintain", type=int, default=20, help="commits between two rounds of maintenance")
@@ -192,7 +194,7 @@ class Soak:
     @contextmanager
     def _a_world(self) -> Iterator["subprocess.Popen[str]"]:
         of = self._arguments
-        sizes = {"viewers": of.viewers, "items": of.items, "rate": of.rate, "past": of.past}
+        sizes = {"viewers": of.viewers, "items": of.items, "rate": of.rate, "past": of.past, "times": of.times}
         words = [word for name, value in sizes.items() for word in (f"--{name}", str(value))]
         command = [sys.executable, str(WORLD), self._url, *words]
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

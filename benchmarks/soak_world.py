@@ -3,14 +3,18 @@
     python benchmarks/soak_world.py LOG_URL --viewers 20000 --items 2000 --rate 10000
 
 Writes the past, says so on standard output, and waits for the balancer's URL on standard input; then lives as fast
-as that many lines a second want, until standard input ends, and says what it wrote and asked.
+as that many lines a second want, until standard input ends, and says what it wrote and asked. Its lines carry its
+own times, hundreds of times faster than the clock's, so that days pass; with `--times clock` they carry the moment
+at which they are written, so that as many lie within the time in which repeats are told as with real viewers.
 """
 
 import argparse
 import json
+import re
 import select
 import sys
 import time
+from datetime import UTC, datetime
 
 from matinee.core.clock import DAY, SystemClock
 from matinee.log.open import open_log
@@ -24,6 +28,8 @@ from matinee.simulation.writing import LogWriter
 BEGAN_DAYS_AGO = 60
 """The world lives faster than the clock, and must not come to its future."""
 TICK_SECONDS = 0.1
+TIMES = ("world", "clock")
+_TIME = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d)?,")
 
 
 class Ended(Exception):
@@ -35,10 +41,12 @@ class Steadily:
 
     Args:
         write: where they go.
+        stamps: whether those after `begin` are to carry the clock's time.
     """
 
-    def __init__(self, write: LogWriter) -> None:
+    def __init__(self, write: LogWriter, *, stamps: bool) -> None:
         self._write = write
+        self._stamps = stamps
         self._rate: int | None = None
         self._began = 0.0
         self.written = 0
@@ -58,12 +66,20 @@ class Steadily:
             wait = self._began + self.written / self._rate - time.monotonic()
             if select.select([sys.stdin], [], [], max(0.0, wait))[0]:
                 raise Ended
-            self._write(part)
+            self._write(stamped(part, time.time()) if self._stamps else part)
             self.written += len(part)
 
     def per_second(self) -> float:
         """Lines a second since `begin`."""
         return self.written / (time.monotonic() - self._began)
+
+
+def stamped(lines: list[bytes], seconds: float) -> list[bytes]:
+    """The lines with another time; those whose time is no time keep it."""
+    moment = datetime.fromtimestamp(seconds, UTC)
+    form = "%Y-%m-%dT%H:%M:%S," if moment.second else "%Y-%m-%dT%H:%M,"
+    now = moment.strftime(form).encode()
+    return [now + line[found.end() :] if (found := _TIME.match(line)) else line for line in lines]
 
 
 class Counting:
@@ -97,7 +113,7 @@ def main() -> None:
         past_ratings=arguments.past,
     )
     with open_log(arguments.url, SystemClock()) as log:
-        steadily = Steadily(LogWriter(log, options.seed))
+        steadily = Steadily(LogWriter(log, options.seed), stamps=arguments.times == "clock")
         world = World(options, Nothing(), steadily)
         say(past=world.live_through_past())
         with HttpRecommender(sys.stdin.readline().strip()) as service:
@@ -120,6 +136,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--items", type=int, required=True)
     parser.add_argument("--rate", type=int, required=True)
     parser.add_argument("--past", type=float, default=20.0, help="ratings of the average viewer from before")
+    parser.add_argument("--times", choices=TIMES, default="world")
     return parser.parse_args()
 
 

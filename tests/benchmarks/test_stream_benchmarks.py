@@ -20,6 +20,7 @@ FOLDER = ROOT / "benchmarks"
 sys.path.append(str(FOLDER))
 
 from soak_watch import ALLOWED_MEGABYTES, Sample, complaints, grows, slope  # noqa: E402
+from soak_world import stamped  # noqa: E402
 from stream_load import lines  # noqa: E402
 
 sys.path.remove(str(FOLDER))  # its `serving.py` would stand in front of the tests' folder of that name
@@ -156,6 +157,17 @@ def test_the_soak_in_small(tmp_path):
     assert len(told["samples"]) == 15
     assert told["world"]["lines_per_second"] == pytest.approx(500, rel=0.2)
     assert told["second_half"]["lag_lines"]["last"] < 30 * 500
+
+
+def test_lines_of_the_clock_have_its_time_where_they_had_one():
+    watch = b",7,GET /data/m/a+film+1999/3.mpg"
+    dirty = [b"2026-01-0x3T10:00:01" + watch, b",7", b"", b"2026-01-03T10:00"]
+    given = [b"2026-01-03T10:00:01" + watch, b"2026-01-03T10:00" + watch, *dirty]
+    assert stamped(given, 86_400 + 61.7) == [b"1970-01-02T00:01:01" + watch] * 2 + dirty
+    assert stamped(given, 86_400 + 60.2) == [b"1970-01-02T00:01" + watch] * 2 + dirty
+    now_us = 1_790_000_000_000_000
+    read = read_records(stamped(given[:1], now_us / 1e6), np.array([now_us]))
+    assert read["time"].dt.timestamp("us").to_list() == [now_us]
 
 
 def _a_core():
