@@ -482,6 +482,26 @@ def test_what_waits_in_a_server_that_is_killed_is_tried_for_a_while_and_else_cou
     assert told == (f"2 records of answers were lost: {errors[0]}\n" if lost else "")
 
 
+def test_a_writer_that_is_late_does_not_have_written_again_what_another_one_wrote():
+    queue = RecordQueue(9)
+    assert queue.put([b"one"])
+    late = queue.first(9)
+    assert queue.put([b"two"])
+
+    class Overtaken(Memory):
+        """While the late one appends, its server is killed, and the other one writes all that waits."""
+
+        def append(self, values: list[bytes], *, partition: int = 0) -> int:
+            write_what_is_left(queue.ring, ReopenedLog(lambda: other))
+            return super().append(values)
+
+    other, log = Memory(), Overtaken()
+    answers_to(frame(late), queue.ring, log)
+    write_what_is_left(queue.ring, ReopenedLog(lambda: log))
+    assert other.batches == [[b"one", b"two"]]
+    assert log.batches == [[b"one"]]  # twice in the log, under the same id; and no more than that
+
+
 def test_two_writers_of_a_server_that_is_killed_write_what_waits_once(batch: TakeBatch):
     given, log = batch(b"one", b"two"), Memory()
     write_what_is_left(given.ring, ReopenedLog(lambda: log))

@@ -82,6 +82,10 @@ class Ring:
             start += taken(length)
             yield start, _decode(self._blocks[at + _LENGTH : at + _LENGTH + length])
 
+    def records(self, start: int, end: int) -> list[bytes]:
+        """The records between two positions, oldest first."""
+        return [record for _, records in self.blocks(start, end) for record in records]
+
 
 def taken(length: int) -> int:
     """Bytes that a block of that length takes in the ring."""
@@ -100,7 +104,7 @@ class Batch:
 
     def records(self) -> list[bytes]:
         """The records, oldest first."""
-        return [record for _, records in self.ring.blocks(self.start, self.end) for record in records]
+        return self.ring.records(self.start, self.end)
 
 
 class RecordQueue:

@@ -170,7 +170,7 @@ def write_what_is_left(ring: Ring, log: ReopenedLog) -> None:
         if not outcome.error:
             continue
         if time.monotonic() >= end or not issubclass(error_type(outcome), RetryableError):
-            lost = sum(len(records) for _, records in ring.blocks(ring.released_until, ring.put_until))
+            lost = len(ring.records(ring.released_until, ring.put_until))
             sys.stderr.write(f"{lost} records of answers were lost: {outcome.message}\n")
             return
         time.sleep(LEFT_PAUSE)
@@ -205,8 +205,9 @@ def error_type(outcome: Outcome) -> type[MatineeError]:
 def _append(ring: Ring, log: ReopenedLog, start: int, end: int) -> Outcome:
     try:
         if start < end:
-            log.append_records([record for _, records in ring.blocks(start, end) for record in records])
-            ring.released_until = end  # its server will say so too, unless it is killed before it knows
+            log.append_records(ring.records(start, end))
+            # Its server will say so too, unless it was killed; then another writer may be further already.
+            ring.released_until = max(ring.released_until, end)
     except MatineeError as error:
         return Outcome(type(error).__name__, str(error), error.remedy)
     except Exception as error:  # noqa: BLE001 - nothing that happens to the log may end this process
