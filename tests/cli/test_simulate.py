@@ -53,6 +53,7 @@ def test_who_does_not_answer_leaves_viewers_alone_and_is_counted(matinee, free_p
     assert told["error"] == f"none of {day['sessions']:,} asks of {url} was answered"
     assert url in told["remedy"]
     assert day["failed"] == day["sessions"] > 0
+    assert day["failures"] == {"no list in time": day["failed"]}
     assert day["pleasure"] == day["alone"] > 0
     (day,) = matinee.json(
         "simulate", "popularity", "--days", 1, "--adversary", "outage@0+12", "--adversary", "push-average", *SMALL
@@ -65,7 +66,8 @@ def test_who_does_not_answer_leaves_viewers_alone_and_is_counted(matinee, free_p
 
 def test_people_are_told_that_nobody_answered(matinee, free_port):
     done = matinee("simulate", f"http://127.0.0.1:{free_port}", "--days", 1, *SMALL, status=1)
-    assert "asks failed" in done.stdout
+    assert "asks failed (" in done.stdout
+    assert done.stdout.count(" × no list in time") == 2  # of the day, and of all
     assert "was answered" in done.stderr
     assert f"http://127.0.0.1:{free_port}/recommend/1" in done.stderr
 

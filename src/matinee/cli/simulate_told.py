@@ -1,7 +1,11 @@
 """What `matinee simulate` tells people: the world, its days, and what they come to."""
 
+from collections import Counter
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
+
+from rich.markup import escape
 
 from matinee.core.clock import SECOND
 from matinee.core.errors import ConfigurationError
@@ -48,11 +52,12 @@ def nobody_answered(document: dict[str, Any]) -> ConfigurationError | None:
 
 
 def row(report: "DayReport") -> str:
-    """A day, under `HEADER`."""
+    """A day, under `HEADER`, and how asks failed in it."""
+    failed = f"\n    failed: {_ways(report.failures)}" if report.failures else ""
     return (
         f"{report.day:>3} {report.sessions:>9,} {report.failed:>6,} {report.alone:>6.3f} {report.pleasure:>5.3f} "
         f"{report.best:>5.3f} {report.regret:>6.3f} {report.share:>6.1%} {report.caused:>6.1%} {report.gini:>5.3f} "
-        f"{report.top_share:>6.1%} {report.lines:>10,}"
+        f"{report.top_share:>6.1%} {report.lines:>10,}{failed}"
     )
 
 
@@ -66,8 +71,15 @@ def moral(document: dict[str, Any]) -> str:
     def mean(name: str) -> float:
         return float(sum(day[name] * day["sessions"] for day in days) / sessions)
 
-    failed = sum(day["failed"] for day in days)
+    failures: Counter[str] = Counter()
+    for day in days:
+        failures.update(day["failures"])
     return (
         f"[bold]A session gave {mean('pleasure'):.3f}[/], without recommendations {mean('alone'):.3f}; of what "
-        f"recommending can give, {mean('share'):.1%} was given. {failed:,} of {sessions:,} asks failed."
+        f"recommending can give, {mean('share'):.1%} was given. {failures.total():,} of {sessions:,} asks failed"
+        + (f" ({escape(_ways(failures))})." if failures else ".")
     )
+
+
+def _ways(failures: Mapping[str, int]) -> str:
+    return "; ".join(f"{number:,} × {way}" for way, number in sorted(failures.items(), key=lambda of: -of[1]))

@@ -1,5 +1,6 @@
 """What a day was like: what viewers got, what was possible, and what the recommendations did."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -44,6 +45,7 @@ class DayReport:
         day: its number, from 0.
         sessions: how often somebody opened the service.
         failed: requests without a good answer.
+        failures: how many failed in each way: a status with its reason, or that no answer came in time.
         pleasure: mean over all sessions, with the lists that were shown.
         alone: mean over all sessions, had nothing been shown.
         best: mean over the sampled sessions, with the best lists.
@@ -65,6 +67,7 @@ class DayReport:
     day: int
     sessions: int
     failed: int
+    failures: dict[str, int]
     pleasure: float
     alone: float
     best: float
@@ -98,7 +101,7 @@ class Tally:
     n_movies: int
     length: int
     sessions: int = 0
-    failed: int = 0
+    failures: Counter[str] = field(default_factory=Counter)
     pleasure: float = 0.0
     alone: float = 0.0
     minutes: int = 0
@@ -120,7 +123,7 @@ class Tally:
     def add_sessions(self, answers: "list[Answer]", gain: Values, alone: Values) -> None:
         """Sessions with their answers, the expected gain of their lists, and what they had without, (s,) each."""
         self.sessions += len(answers)
-        self.failed += sum(answer.status != OK for answer in answers)
+        self.failures.update(_failure(answer) for answer in answers if answer.status != OK)
         self.pleasure += float((gain + alone).sum())
         self.alone += float(alone.sum())
 
@@ -156,7 +159,8 @@ class Tally:
         return DayReport(
             day=day,
             sessions=self.sessions,
-            failed=self.failed,
+            failed=self.failures.total(),
+            failures=dict(self.failures.most_common()),
             pleasure=self.pleasure / sessions,
             alone=self.alone / sessions,
             best=float(sample.best.mean()) if sample.best.size else float("nan"),
@@ -173,3 +177,8 @@ class Tally:
             dirt=self.dirt,
             sample=sample,
         )
+
+
+def _failure(answer: Answer) -> str:
+    """The way in which a request failed, without what differs from one to the next."""
+    return f"{answer.status} {answer.error}".strip() if answer.status else "no list in time"
