@@ -1,8 +1,8 @@
 """Answers per second and latency of the service, against the same server answering a constant.
 
-    python benchmarks/serving.py [--users 1000000] [--rounds 5] [--seconds 4] [--rate N] [--json]
+    python benchmarks/serving.py [--users 1000000] [--rounds 5] [--seconds 4] [--rate N] [--stall 10] [--json]
                                  [--picture FILE.png] [--only peak latency steps fold_in] [--realtime]
-                                 [--home FOLDER]
+                                 [--cases look_up mix …] [--home FOLDER]
 
 Makes a home with a synthetic bundle (27,000 items with attributes, everyone's top 100, seen set and age, fold-in of
 64 factors), ten items of history for every user, and a file of rules that blocks 200 popular items and sets the age
@@ -23,10 +23,11 @@ peak: requests a second by `wrk`, where it is installed: each path through the s
     described below. All again with a second server on the last core, which then shares it with `wrk`.
 latency: an open-loop generator at a fixed rate, half of the look-up's peak unless `--rate` says otherwise, timed
     from when each request was due. Interleaved: telemetry on, telemetry off, and the log stalled for ten of twelve
-    seconds (another process holds its write lock). Every answer must be counted as offered, and every one counted
-    as written must be in the log, or the benchmark fails. `lag` is how late the generator itself was: where its p99
-    is more than a tenth of the answers', the machine is too busy to measure on, and the output says so.
-    `--realtime` keeps what else runs on the core, kernel threads too, from lengthening the answers of either.
+    seconds (another process holds its write lock; `--stall` says how long, and the rest follows). Every answer must
+    be counted as offered, and every one counted as written must be in the log, or the benchmark fails. `lag` is how
+    late the generator itself was: where its p99 is more than a tenth of the answers', the machine is too busy to
+    measure on, and the output says so. `--realtime` keeps what else runs on the core, kernel threads too, from
+    lengthening the answers of either.
 steps: a profile of the application without a server: processor time of each step of an answer.
 fold_in: fold-ins a second in one thread, the best hundred included.
 """
@@ -195,24 +196,26 @@ def measure(home: Home, scratch: Path, options: argparse.Namespace) -> Iterator[
     paths = Paths(options.users)
     cores = sorted(os.sched_getaffinity(0))
     rate = options.rate
+    variants = [name for name in SETTINGS if name in {CASES[case][0] for case in options.cases}] + [*CONSTANTS]
     if "peak" in options.only and not have_wrk():
         told("wrk is not on PATH (Debian's package of that name has it): no peak throughput")
     elif "peak" in options.only:
         with ExitStack() as stack:
-            servers = start(stack, home, (*SETTINGS, *CONSTANTS), cores[:1])
-            found = measure_peak(servers, list(CASES), paths, scratch, options)
+            servers = start(stack, home, variants, cores[:1])
+            found = measure_peak(servers, options.cases, paths, scratch, options)
             to_last_core()
             measure_half_load(servers, paths, found, options)
-        rate = rate or found["look_up"]["requests_per_second"]["look_up"]["median"] / 2
+        if "look_up" in found:
+            rate = rate or found["look_up"]["requests_per_second"]["look_up"]["median"] / 2
         yield "peak", found
         if len(cores) > 1:
             with ExitStack() as stack:
-                servers = start(stack, home, (*SETTINGS, *CONSTANTS), (cores[0], cores[-1]))
-                yield "peak_of_two", measure_peak(servers, list(CASES), paths, scratch, options)
+                servers = start(stack, home, variants, (cores[0], cores[-1]))
+                yield "peak_of_two", measure_peak(servers, options.cases, paths, scratch, options)
     if "steps" in options.only:
         told("steps")
-        cases = {case: (SETTINGS[CASES[case][0]], paths.of(case)[:CACHED_USERS], CASES[case][1]) for case in CASES
-                 if case not in {"mix", "look_up_quiet"}}  # fmt: skip
+        cases = {case: (SETTINGS[CASES[case][0]], paths.of(case)[:CACHED_USERS], CASES[case][1])
+                 for case in options.cases if case not in {"mix", "look_up_quiet"}}  # fmt: skip
         yield "steps", measure_steps(home, cases, options.seconds)
     if "fold_in" in options.only:
         told("fold-in")
@@ -223,10 +226,8 @@ def measure(home: Home, scratch: Path, options: argparse.Namespace) -> Iterator[
             if options.realtime:
                 for target in itertools.chain(*servers.values()):
                     target.to_real_time()
-            yield (
-                "latency",
-                measure_latency(servers, home, paths.of("look_up"), math.floor(rate or 2_000), options.rounds),
-            )
+            asked, rate = paths.of("look_up"), math.floor(rate or 2_000)
+            yield "latency", measure_latency(servers, home, asked, rate, options.rounds, options.stall)
 
 
 def main() -> None:
@@ -236,8 +237,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=4, help="of each measurement of the peak")
     parser.add_argument("--rate", type=float, help="requests a second of the open-loop generator")
+    parser.add_argument("--stall", type=float, default=10.0, help="latency: seconds for which the log stalls")
     parser.add_argument("--realtime", action="store_true", help="latency: the servers go before all other programs")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="the parts to run")
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), help="peak, steps: paths to take")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--picture", type=Path, help="draw the steps there")
     parser.add_argument("--home", type=Path, help="keep the home here, and use one that is there")

@@ -18,17 +18,20 @@ from serving_servers import Target
 
 Slice = tuple[Latencies, dict[str, int]]
 """What a loop measured, and what became of its records."""
-LATENCY_SECONDS, STALL_SECONDS = 12.0, 10.0
+LOOP_OF_STALL, BEFORE_STALL = 1.2, 0.1
+"""How long a loop takes, and when the log stalls in it, as shares of how long the stall lasts."""
+OUTCOMES = ("asked", "offered", "written", "dropped")
+"""Requests, how many of their answers telemetry was given to record, and what became of those."""
 SLICES = 4
 """Pieces in which telemetry on and off take turns within a round, so that the same moments are measured."""
-QUEUE_SECONDS = 20.0
-"""How long telemetry may take to write what waits when a stall is over."""
+QUEUE_SECONDS = 60.0
+"""How long telemetry may take to write what waits when a stall is over; its writer comes after all other programs."""
 HOLD_LOCK = """
 import sqlite3, sys, time
 log = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=10)
-time.sleep(1)
-log.execute("BEGIN IMMEDIATE")
 time.sleep(float(sys.argv[2]))
+log.execute("BEGIN IMMEDIATE")
+time.sleep(float(sys.argv[3]))
 log.execute("ROLLBACK")
 """
 
@@ -42,11 +45,14 @@ def records(home: Home) -> int:
 
 def counted(target: Target) -> dict[str, int]:
     """What became of the records so far."""
-    return {
-        name: int(target.metric(f"matinee_telemetry_{suffix}"))
-        for name, suffix in (("offered", "offered_total"), ("written", "written_total"),
-                             ("dropped", "dropped_total"), ("waiting", "queued"))
-    }  # fmt: skip
+    names = {
+        "offered": "offered_total",
+        "written": "written_total",
+        "dropped": "dropped_total",
+        "waiting": "queued",
+    }
+    found = target.metrics([f"matinee_telemetry_{name}" for name in names.values()])
+    return {name: int(value) for name, value in zip(names, found, strict=True)}
 
 
 def settled(target: Target) -> dict[str, int]:
@@ -60,14 +66,14 @@ def settled(target: Target) -> dict[str, int]:
 
 
 def measured_loop(
-    target: Target, home: Home, paths: Sequence[str], rate: float, seconds: float, *, stall: bool = False
+    target: Target, home: Home, paths: Sequence[str], rate: float, seconds: float, *, stall: float = 0.0
 ) -> Slice:
-    """An open loop, with the log stalled in it or not, and what became of its records: exactly, or it fails."""
+    """An open loop, the log stalled in it for so long, and what became of its records: exactly, or it fails."""
     before, rows = counted(target), records(home)
     holder = None
     if stall:
-        command = [sys.executable, "-c", HOLD_LOCK, str(home.data / "log.sqlite"), str(STALL_SECONDS)]
-        holder = subprocess.Popen(command)
+        command = [sys.executable, "-c", HOLD_LOCK, str(home.data / "log.sqlite")]
+        holder = subprocess.Popen([*command, str(stall * BEFORE_STALL), str(stall)])
     found = open_loop(target.port, paths, rate, seconds)
     if holder is not None and holder.wait(60):
         raise SystemExit("the log could not be stalled")
@@ -79,15 +85,16 @@ def measured_loop(
 
 
 def one_round(
-    servers: dict[str, list[Target]], home: Home, asked: Sequence[str], rate: float
+    servers: dict[str, list[Target]], home: Home, asked: Sequence[str], rate: float, stall: float
 ) -> dict[str, list[Slice]]:
     """The slices with telemetry on and off, in turns, and the one of the stalled log."""
     on, off = servers["matinee"][0], servers["quiet"][0]
+    seconds = stall * LOOP_OF_STALL
     found: dict[str, list[Slice]] = {"on": [], "off": []}
     for number in range(SLICES):
         for name, target in (("on", on), ("off", off))[:: 1 if number % 2 else -1]:
-            found[name].append(measured_loop(target, home, asked, rate, LATENCY_SECONDS / SLICES))
-    return found | {"stalled": [measured_loop(on, home, asked, rate, LATENCY_SECONDS, stall=True)]}
+            found[name].append(measured_loop(target, home, asked, rate, seconds / SLICES))
+    return found | {"stalled": [measured_loop(on, home, asked, rate, seconds, stall=stall)]}
 
 
 def milliseconds(latencies: Sequence[float], share: float) -> float:
@@ -114,9 +121,9 @@ def described(found: Latencies, counts: dict[str, int]) -> dict[str, float]:
 
 
 def measure_latency(
-    servers: dict[str, list[Target]], home: Home, asked: Sequence[str], rate: float, rounds: int
+    servers: dict[str, list[Target]], home: Home, asked: Sequence[str], rate: float, rounds: int, stall: float
 ) -> dict[str, Any]:
-    """Milliseconds at a fixed rate with telemetry on, off, and stalled, and the ratios of the p99.
+    """Milliseconds at a fixed rate with telemetry on, off, and stalled for so many seconds, and ratios of the p99.
 
     The ratio of on and off is taken within each pair of slices, that of stalled and off within each round.
     """
@@ -125,7 +132,7 @@ def measure_latency(
     stalled_ratios = []
     for number in range(rounds + 1):
         told(f"latency at {rate}/s, round {number} of {rounds}")
-        of = one_round(servers, home, asked, rate)
+        of = one_round(servers, home, asked, rate, stall)
         for name, measured in of.items():
             slices = [described(*each) for each in measured]
             if any(each["offered"] != (0 if name == "off" else each["asked"]) for each in slices):
@@ -142,6 +149,9 @@ def measure_latency(
     return {
         "requests_per_second": rate,
         "failed": sum(each["failed"] for slices in found.values() for each in slices),
+        "records": {
+            name: {of: sum(each[of] for each in slices) for of in OUTCOMES} for name, slices in found.items()
+        },
         "milliseconds": {name: {label: spread(v) for label, v in of.items()} for name, of in values.items()},
         "p99_on_over_off": spread(divided(values["on"]["p99"], values["off"]["p99"])),
         "p99_stalled_over_off": spread(stalled_ratios),

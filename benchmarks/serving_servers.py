@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,8 +119,13 @@ class Target:
 
     def metric(self, name: str) -> float:
         """The value of a metric without labels."""
+        return self.metrics([name])[0]
+
+    def metrics(self, names: Sequence[str]) -> list[float]:
+        """The values of several, of one page."""
         page = httpx.get(f"http://127.0.0.1:{self.port}/metrics").text
-        return float(next(line.split()[1] for line in page.splitlines() if line.startswith(f"{name} ")))
+        values = dict(line.rsplit(" ", 1) for line in page.splitlines())
+        return [float(values[name]) for name in names]
 
     def step(self, path: str) -> str:
         """The step of the fallback chain that answers a path."""
