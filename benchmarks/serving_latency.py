@@ -25,7 +25,7 @@ OUTCOMES = ("asked", "offered", "written", "dropped")
 SLICES = 4
 """Pieces in which telemetry on and off take turns within a round, so that the same moments are measured."""
 QUEUE_SECONDS = 60.0
-"""How long telemetry may take to write what waits when a stall is over; its writer comes after all other programs."""
+"""How long telemetry may take to write what waits when a stall is over: its writer has only idle time to do so."""
 HOLD_LOCK = """
 import sqlite3, sys, time
 log = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=10)
