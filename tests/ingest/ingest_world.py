@@ -1,10 +1,14 @@
 """A home with its stores, for tests of ingest: real ones, with faults where a test asks for them."""
 
+import gzip
 import threading
 import time
-from contextlib import contextmanager
+import zlib
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+import polars as pl
 
 from matinee.core.clock import SystemClock
 from matinee.core.errors import MatineeError, OutOfRoom, StoreUnavailable
@@ -16,6 +20,22 @@ from matinee.ingest.importing import Importer
 from matinee.ingest.service import Ingest
 from matinee.ingest.stores import Stores, stores_of
 from matinee.lake.lake import Lake
+
+
+class MovedClock:
+    """A clock, moved forward by `ahead` seconds."""
+
+    def __init__(self, inner):
+        self.inner, self.ahead = inner, 0.0
+
+    def now_us(self):
+        return self.inner.now_us() + round(self.ahead * 1e6)
+
+    def monotonic(self):
+        return self.inner.monotonic() + self.ahead
+
+    def sleep(self, seconds):
+        self.inner.sleep(seconds)
 
 
 class FailingLake(Lake):
@@ -164,12 +184,28 @@ class Running:
         assert not self.thread.is_alive()
 
 
-def until(condition, seconds=60):
+def until(condition, seconds=60, every=0.01):
     """Wait until something is the case; the bound is for tests that would otherwise hang."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it never came to be"
-        time.sleep(0.01)
+        time.sleep(every)
+
+
+def files_that_tell(folder, user):
+    """The files under a folder that hold a user's id: in their bytes, or in what those are compressed from."""
+    told = []
+    for path in folder.rglob("*"):
+        if not path.is_file():
+            continue
+        content = path.read_bytes()
+        if path.suffix == ".parquet":
+            content += str(pl.read_parquet(path).to_dicts()).encode()
+        with suppress(OSError, EOFError, zlib.error):
+            content += gzip.decompress(content)
+        if user.encode() in content:
+            told.append(str(path.relative_to(folder)))
+    return told
 
 
 def watch(user, item, minute, second=0):
@@ -177,4 +213,4 @@ def watch(user, item, minute, second=0):
     return f"2022-01-01T{time_of_day},{user},GET /data/m/{item}/{minute}.mpg"
 
 
-__all__ = ["FailingLake", "OutOfRoom", "World", "overtaken", "until", "watch"]
+__all__ = ["FailingLake", "MovedClock", "OutOfRoom", "World", "files_that_tell", "overtaken", "until", "watch"]

@@ -1,12 +1,10 @@
 """Erasure from the stores: no byte of the user is left, and nothing of anybody else is lost."""
 
 import contextlib
-import gzip
 import json
 import signal
 import subprocess
 import sys
-import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +15,7 @@ from deltalake.exceptions import CommitFailedError
 from deltalake.transaction import AddAction
 from hypothesis import given
 from hypothesis import strategies as st
-from ingest_world import World, until, watch
+from ingest_world import MovedClock, World, files_that_tell, until, watch
 
 from matinee.core.clock import HOUR
 from matinee.core.erasures import ERASED, Erasure, Erasures, add_erasure, lift_erasure, read_erasures
@@ -47,22 +45,6 @@ WHO, OTHER = "740193862517", "308415527096"
 @pytest.fixture
 def world(tmp_path):
     return World(tmp_path)
-
-
-class Clock:
-    """The system's clock, moved forward."""
-
-    def __init__(self, inner):
-        self.inner, self.ahead = inner, 0.0
-
-    def now_us(self):
-        return self.inner.now_us() + round(self.ahead * 1e6)
-
-    def monotonic(self):
-        return self.inner.monotonic() + self.ahead
-
-    def sleep(self, seconds):
-        self.inner.sleep(seconds)
 
 
 def people(*users):
@@ -98,7 +80,7 @@ def lived_in(world):
         world.ingest()
     lake = world.stores.lake()
     lake.upsert("users", people(WHO, OTHER))
-    lake.clock = Clock(world.clock)
+    lake.clock = MovedClock(world.clock)
     lake.clock.ahead = 3 * 86_400
     assert roll_up(lake, 1).events
     with State(world.home) as state:
@@ -112,22 +94,6 @@ def opened(world, stack):
     return Opened(
         stack.enter_context(world.stores.log()), world.stores.lake(), stack.enter_context(world.stores.history())
     )
-
-
-def files_that_tell(folder, user):
-    """The files under a folder that hold a user's id: in their bytes, or in what those are compressed from."""
-    told = []
-    for path in folder.rglob("*"):
-        if not path.is_file():
-            continue
-        content = path.read_bytes()
-        if path.suffix == ".parquet":
-            content += str(pl.read_parquet(path).to_dicts()).encode()
-        with contextlib.suppress(OSError, EOFError, zlib.error):
-            content += gzip.decompress(content)
-        if user.encode() in content:
-            told.append(str(path.relative_to(folder)))
-    return told
 
 
 def rows_of(lake, user):
@@ -226,7 +192,7 @@ def test_an_import_drops_what_is_of_erased_users_too(world, tmp_path):
 
 def worker(world, stack):
     """What ingest's upkeep runs, with a clock that the test moves."""
-    clock = Clock(world.clock)
+    clock = MovedClock(world.clock)
     stores = opened(world, stack)
     stores.lake.clock = clock
     return StoreErasure(world.home, stores, lambda *alarm: world.alarms.append(alarm)), clock, stores
@@ -419,7 +385,7 @@ def test_minutes_that_were_gathered_before_the_rows_went_and_stored_after_do_not
             if table == "watch_days" and not begun:
                 begun.append(erasure.begin(world.home, stores, erased, erased.pending("stores")))
 
-        gathering = Lake(str(stores.lake.folder), Clock(world.clock), on_loaded=begins)
+        gathering = Lake(str(stores.lake.folder), MovedClock(world.clock), on_loaded=begins)
         gathering.clock.ahead = 3 * 86_400
         assert roll_up(gathering, 1).events == 1  # the other's
         assert begun

@@ -162,17 +162,20 @@ class Ingest:
     def _loop(self, intake: Intake, writer: LakeWriter, upkeep: Upkeep, until_idle: bool) -> None:
         poll_seconds = self._settings.history.poll_seconds
         intake.resume()
+        tended = False
         while not self._stopping.is_set():
             began = self._clock.monotonic()
             intake.collect()
             full = intake.poll(timeout=poll_seconds)
             done = until_idle and not intake.polled and intake.at_end()
+            if not writer.busy:  # in turns with commits, which leave no gap while the lake is behind
+                tended = not (tended or until_idle) and upkeep.due(self._clock.monotonic())
+                if tended:
+                    writer.run(upkeep.between_commits)
             intake.commit_if_due(now=done)
             self._progress("taking in the log", *intake.position())
             if done and intake.settled:
                 return
-            if not writer.busy and not until_idle and upkeep.due(self._clock.monotonic()):
-                writer.run(upkeep.between_commits)
             left = poll_seconds - (self._clock.monotonic() - began)
             if not full and left > 0:
                 self._clock.sleep(left)
