@@ -1,19 +1,37 @@
 """What `/metrics` of ingest says, and its two alarms."""
 
 import signal
+from collections import Counter
+from contextlib import nullcontext
 
 import pytest
 from ingest_world import World, until, watch
 from kafka_stream import Processes, shown, waited_for
 from prometheus_client import CollectorRegistry
+from structlog.testing import capture_logs
 
 from kafka_brokers import free_port, new_topic, tansu
+from matinee.core.clock import SECOND, ManualClock
 from matinee.core.errors import ConfigurationError
 from matinee.core.metrics import exposed
-from matinee.core.settings import IngestSettings
+from matinee.core.settings import IngestSettings, LogSettings
+from matinee.events.lines import MAX_RECORD_BYTES
 from matinee.ingest.counts import Counts
 from matinee.ingest.metrics import SHARE_RECORDS, Watch
+from matinee.ingest.stores import stores_of
+from matinee.log.open import open_log
 from stopped_writer import stopped_writer
+
+POISON = {
+    b"\x00\xff\xfe\x80binary": "not_text",
+    b"": "unknown_form",
+    "2022-01-01T00:00:00,17,GET /data/m/amélie+2001/1.mpg".encode("utf-16"): "not_text",
+    "2022-01-01T00:00:00,17,GET /data/m/amélie+2001/1.mpg".encode("latin-1"): "not_text",
+    b"x" * 10_000_000: "too_long",
+    b"no such form": "unknown_form",
+    b"2022-01-01T00:00:00,17,GET /rate/up+2009=15": "bad_rating",
+}
+"""Binary, empty, in two other encodings, of 10 MB, of no known form, and of a known one that cannot be."""
 
 
 @pytest.fixture
@@ -93,6 +111,58 @@ def test_ingest_shows_itself_on_its_port(tmp_path):
             pass
     with pytest.raises(OSError, match="refused"):
         shown(port)
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "kafka"])
+def test_each_kind_of_poison_is_kept_and_counted_under_its_reason(tmp_path, kind):
+    world, port = World(tmp_path), free_port()
+    with tansu(tmp_path) if kind == "kafka" else nullcontext() as broker:
+        update = {"ingest": IngestSettings(metrics_port=port)}
+        if broker:
+            update["log"] = LogSettings(url=broker.url(new_topic()))
+        world.settings = world.settings.model_copy(update=update)
+        world.stores = stores_of(world.settings, world.home, world.clock)
+        with world.stores.log() as log:
+            for poison in POISON:
+                log.append([poison])
+            log.append([watch("17", "up+2009", 1).encode()])
+        with world.running() as running:
+            until(lambda: world.rows("batches")["read"].sum() == len(POISON) + 1)
+            reasons = Counter(POISON.values())
+            until(lambda: counted(port) == reasons)
+            assert shown(port)["matinee_ingest_records_total", "quarantined"] == len(POISON)
+    assert running.error is None
+    found = world.rows("quarantine").select("raw", "reason").rows()
+    assert found == [(poison[:MAX_RECORD_BYTES], reason) for poison, reason in POISON.items()]
+    assert world.rows("events")["item"].to_list() == ["up+2009"]  # what comes after it goes through
+
+
+def counted(port):
+    """Quarantined records by reason, as ingest shows them."""
+    figures = shown(port).items()
+    return {key[1]: figure for key, figure in figures if key[0] == "matinee_ingest_quarantined_total"}
+
+
+def test_the_alarms_of_a_running_ingest_are_raised_and_withdrawn(tmp_path):
+    """It was down for an hour, in which a producer was broken; then the producer is mended."""
+    world = World(tmp_path)
+    limits = IngestSettings(lag_seconds=60, quarantine_share=0.1)
+    world.settings = world.settings.model_copy(update={"ingest": limits})
+    an_hour_ago = ManualClock(world.clock.now_us() - 3_600 * SECOND)
+    good = [watch(f"{n}", "up+2009", 1).encode() for n in range(SHARE_RECORDS)]
+    broken = [b"nonsense"] * (SHARE_RECORDS // 4)
+    with open_log(world.home.resolve(world.settings.log.url), an_hour_ago) as log:
+        log.append([*good, *broken])
+    with capture_logs() as logs, world.running():
+        until(lambda: len(world.alarms) == 2)
+        world.append(*(watch(f"{n}", "jaws+1975", 1) for n in range(SHARE_RECORDS)))
+        until(lambda: {"ingest_lag_over", "quarantine_surge_over"} <= {entry["event"] for entry in logs})
+    lag, surge = world.alarms
+    assert lag[0] == "ingest_lag"
+    assert lag[2]["age_seconds"] >= 3_600
+    assert surge[0] == "quarantine_surge"
+    assert surge[2]["share"] == 0.2
+    assert surge[2]["reasons"] == {"unknown_form": len(broken)}
 
 
 def test_a_broker_that_is_gone_is_seen_to_be_waited_for(tmp_path):

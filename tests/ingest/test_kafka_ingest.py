@@ -1,4 +1,4 @@
-"""Taking in a Kafka topic within one process: being fenced, waiting, poison, the group's name, who maintains."""
+"""Taking in a Kafka topic within one process: being fenced, waiting, the group's name, who maintains."""
 
 import shutil
 
@@ -53,27 +53,6 @@ def test_a_full_disk_is_waited_for_and_told_of_once(world):
         until(lambda: world.rows("events").height == 20)
     assert running.report.counts.accepted == 20
     assert [(alarm[0], alarm[2]["kind"]) for alarm in world.alarms] == [("ingest_waiting", "OutOfRoom")]
-
-
-POISON = {
-    b"\x00\xff\xfe\x80binary": "not_text",
-    b"": "unknown_form",
-    "2022-01-01T00:00:00,17,GET /data/m/amélie+2001/1.mpg".encode("utf-16"): "not_text",
-    b"x" * 10_000_000: "too_long",
-}
-
-
-def test_poison_is_quarantined_and_the_rest_goes_through(world):
-    with world.stores.log() as log:
-        for poison in POISON:
-            log.append([poison])
-        log.append([watch(ANN, "up+2009", 1).encode()])
-    with world.running() as running:
-        until(lambda: world.rows("batches")["read"].sum() == len(POISON) + 1)
-    found = world.rows("quarantine")
-    assert dict(zip(found["position"], found["reason"].cast(str), strict=True)) == dict(enumerate(POISON.values()))
-    assert world.rows("events")["position"].to_list() == [len(POISON)]
-    assert running.error is None
 
 
 def test_two_lakes_never_share_a_group(world, tmp_path):
