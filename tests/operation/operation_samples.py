@@ -107,8 +107,11 @@ def field(head, name):
 
 
 @contextmanager
-def balanced(folder, toys, *, haproxy=HAPROXIES[0], **changes):
-    """A real HAProxy before the toys, its log in `haproxy.out`; yields its URL and its administration."""
+def balanced(folder, toys, *, haproxy=HAPROXIES[0], edit=str, **changes):
+    """A real HAProxy before the toys, its log in `haproxy.out`; yields its URL and its administration.
+
+    `edit` makes the text it runs with from the generated one.
+    """
     port, stats_port = free_ports(2)
     fields = {
         "host": "127.0.0.1", "port": port, "stats_port": stats_port, "socket": folder / "haproxy.sock",
@@ -117,7 +120,7 @@ def balanced(folder, toys, *, haproxy=HAPROXIES[0], **changes):
     }  # fmt: skip
     balancer = Balancer(**(fields | changes))
     file = folder / "haproxy.cfg"
-    file.write_text(configuration(balancer))
+    file.write_text(edit(configuration(balancer)))
     scheme = "https" if balancer.tls_certificate else "http"
     with (folder / "haproxy.out").open("wb") as output:
         process = subprocess.Popen([haproxy, "-db", "-f", str(file)], stdout=output, stderr=subprocess.DEVNULL)

