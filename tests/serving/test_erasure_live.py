@@ -5,6 +5,7 @@ import threading
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -94,11 +95,11 @@ def acted(home: Home, history: LmdbHistory) -> Home:
     return home
 
 
-def said(response: httpx.Response, user: str) -> object:
+def said(response: httpx.Response, user: str) -> Any:
     """An answer without what differs from request to request, and with another name for the user."""
     assert response.is_success, response.text
 
-    def plain(value: object) -> object:
+    def plain(value: Any) -> Any:
         if isinstance(value, dict):
             return {key: plain(one) for key, one in value.items() if key != "request_id"}
         if isinstance(value, list):
@@ -106,6 +107,12 @@ def said(response: httpx.Response, user: str) -> object:
         return "the user" if value == user else value
 
     return plain(response.json())
+
+
+def explained(answer: dict[str, Any]) -> tuple[str | None, set[str]]:
+    """Why an answer (the first of several) explains nothing, and the liked items that it names."""
+    found = answer["results"][0]["recommendations"] if "results" in answer else answer
+    return found["unexplained"], {liked["item"] for item in found["items"] for liked in item["because"]}
 
 
 def test_a_user_erased_under_load_is_a_stranger_to_every_way_of_asking(acted: Home):
@@ -136,10 +143,14 @@ def test_a_user_erased_under_load_is_a_stranger_to_every_way_of_asking(acted: Ho
             known = len(statuses)
             poll(lambda: len(statuses) > known + 40, "asked on")
         assert set(statuses) == set(others) == {200}
+        after = {name: said(way(WHO), WHO) for name, way in ways.items()}
         for name, way in ways.items():
-            after = said(way(WHO), WHO)
-            assert after == said(way(STRANGER), STRANGER), name
-            assert after != before[name], name
+            assert after[name] == said(way(STRANGER), STRANGER), name
+            assert after[name] != before[name], name
+        assert explained(before["one"]) == explained(before["several"]) == (None, {"a+30"})
+        assert explained(after["one"]) == explained(after["several"]) == (None, set())
+        met = [(of["history"]["live"], of["history"]["total"]) for of in (before, after)]
+        assert met == [(True, 5), (True, 0)]  # four were in the bundle, and one came since
         assert short(WHO).text == short(STRANGER).text
         assert not files_with(acted.run / FOLDER, WHO)
         api.close()
@@ -186,9 +197,21 @@ def test_where_the_file_cannot_be_read_at_the_start_everybody_is_a_stranger(acte
         event = {"kind": "watch", "user": OTHER, "item": "a+1", "minute": 1}
         answer = httpx.post(f"{url}/v1/events", json=event, headers={"X-Api-Key": key}, timeout=30)
         assert (answer.status_code, records(acted, OTHER)) == (202, 1)  # what may be kept is: ingest decides
+        api = httpx.Client(base_url=url, headers={"X-Api-Key": key}, timeout=30)
+
+        def told(user: str) -> tuple[object, ...]:
+            answer = api.get(f"/v1/users/{user}/recommendations?explain=true").json()
+            history = api.get(f"/v1/users/{user}/history").json()
+            return (*explained(answer), history["live"], history["total"])
+
+        # That nothing is known of them must not be taken for that they did nothing.
+        assert told(OTHER) == told(WHO) == told(STRANGER) == ("history", set(), False, 0)
         file.write_bytes(whole)
         poll(lambda: step(url, OTHER) == "folded_in", "read again")
         assert step(url, WHO) == "popular"
+        assert told(OTHER) == (None, {"a+31"}, True, 6)
+        assert told(WHO) == told(STRANGER) == (None, set(), True, 0)
+        api.close()
 
 
 def test_followed_erasures_are_nothing_where_there_are_none_and_stay_where_the_file_breaks(home: Home):

@@ -53,11 +53,11 @@ async def read_history(request: Request, user: User, wanted: Annotated[HistoryQu
 
 
 def _lately(asked: Asked, user: str) -> tuple[Entry, ...] | None:
-    """The live history; nothing while it cannot be read."""
-    history = asked.service.history
-    if not history.is_open:
+    """The live history; nothing while it cannot be read, or nobody can say whose may be."""
+    history, erased = asked.service.history, asked.service.erased
+    if not (history.is_open and erased.is_known):
         return None
-    if user in asked.service.erased:
+    if user in erased:
         return ()
     return tried(asked, "history", lambda: () if (found := history.get(user)) is None else found.entries)
 

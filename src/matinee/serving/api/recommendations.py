@@ -123,9 +123,11 @@ def _shown(
 
 
 def _unexplained(asked: Asked, question: Question, answer: Answer) -> Unexplained | None:
-    """The answer's own reason; or that there is no history, which it takes for a user who did nothing."""
-    is_away = question.explain and question.user is not None and not asked.service.history.is_open
-    return answer.unexplained or (Unexplained.HISTORY if is_away else None)
+    """The answer's own reason; or that no history may be read, which it takes for a user who did nothing."""
+    service = asked.service
+    is_away = not (service.history.is_open and service.erased.is_known)
+    of_user = question.explain and question.user is not None
+    return answer.unexplained or (Unexplained.HISTORY if of_user and is_away else None)
 
 
 def _items(answer: Answer, bundle: Bundle) -> list[Recommended]:
