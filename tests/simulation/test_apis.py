@@ -93,7 +93,8 @@ def test_each_fault_is_what_it_says(http):
     assert "retry-after" not in seen[Fault.TOO_MANY].headers
     assert seen[Fault.RETRY_AFTER].headers["retry-after"] == "1"
     assert seen[Fault.SERVER_ERROR].status_code in {500, 502, 503}
-    assert seen[Fault.TRICKLE].json()["id"] == item
+    assert seen[Fault.TRICKLE].json()["id"] == seen[Fault.DRIP].json()["id"] == item
+    assert seen[Fault.TRICKLE].headers == seen[Fault.DRIP].headers
     for fault in (Fault.HANG, Fault.CLOSED, Fault.CUT):
         assert isinstance(seen[fault], httpx.RemoteProtocolError)
 

@@ -51,7 +51,9 @@ class Fault(StrEnum):
     HANG = "hang"
     """Silence."""
     TRICKLE = "trickle"
-    """The right answer, a byte at a time."""
+    """The right answer, its body a byte at a time."""
+    DRIP = "drip"
+    """The right answer, a byte at a time from its first header on."""
     CLOSED = "closed"
     """The connection is closed before an answer."""
     CUT = "cut"
@@ -70,7 +72,7 @@ class Manners:
         requests_per_second: more are answered 429 with `Retry-After: 1`; 0: no limit.
         retry_after: seconds that `Fault.RETRY_AFTER` names.
         hang_seconds: how long `Fault.HANG` lasts, after which the connection is closed.
-        trickle_seconds: between the bytes of `Fault.TRICKLE`.
+        trickle_seconds: between the bytes of `Fault.TRICKLE` and `Fault.DRIP`.
 
     Raises:
         ConfigurationError: a share is not one, or the shares of faults add up to more than 1.
@@ -93,7 +95,7 @@ class Manners:
     @classmethod
     def bad(cls, seed: int = 0) -> Self:
         """What such APIs were seen to do, on a bad day: a tenth of the requests fail, in every way."""
-        return cls(seed=seed, unknown=0.01, odd=0.05, faults=dict.fromkeys(Fault, 0.01))
+        return cls(seed=seed, unknown=0.01, odd=0.05, faults=dict.fromkeys(Fault, 0.1 / len(Fault)))
 
 
 class Apis:
@@ -285,13 +287,20 @@ class _Handler(BaseHTTPRequestHandler):
             stopping.wait(manners.hang_seconds)
         elif fault is Fault.TRICKLE:
             self._head(200, len(body), _JSON)
-            for byte in body:
-                if stopping.wait(manners.trickle_seconds):
-                    return
-                self.wfile.write(bytes((byte,)))
+            self._drip(body)
+        elif fault is Fault.DRIP:
+            head = f"HTTP/1.1 200 OK\r\nContent-Type: {_JSON}\r\nContent-Length: {len(body)}\r\n\r\n"
+            self._drip(head.encode() + body)
         elif fault is Fault.CUT:
             self._head(200, len(body), _JSON)
             self.wfile.write(body[: len(body) // 2])
+
+    def _drip(self, data: bytes) -> None:
+        apis = self.server.apis
+        for byte in data:
+            if apis.stopping.wait(apis.manners.trickle_seconds):
+                return
+            self.wfile.write(bytes((byte,)))
 
     def _send(self, status: int, body: bytes, *, kind: str = _JSON, retry_after: int | None = None) -> None:
         self._head(status, len(body), kind, retry_after)
