@@ -34,18 +34,25 @@ from metadata_samples import ITEMS, apis
 class Asking:
     """An API, and what it is asked through."""
 
-    def __init__(self, http, url, clock=None, timeout=5.0):
+    def __init__(self, url, clock=None, timeout=5.0, transport=None):
+        self.url = url
         self.clock = clock or ManualClock()
+        self.timeout = timeout
         self.stopping = threading.Event()
         self.pace = Pace(1_000, self.clock, self.stopping)
-        self.http = http
-        self.api = Api("item", url, http, timeout_seconds=timeout, pace=self.pace, clock=self.clock)
+        self._opened = http_client(1, transport)
 
     def __enter__(self):
+        self.http = self._opened.__enter__()
+        self.api = self.another("item", self.url, self.timeout)
         return self
 
-    def __exit__(self, *_):
-        self.http.close()
+    def __exit__(self, *raised):
+        self._opened.__exit__(*raised)
+
+    def another(self, kind, url, timeout=5.0):
+        """Another API, through the same connection."""
+        return Api(kind, url, self.http, timeout_seconds=timeout, pace=self.pace, clock=self.clock)
 
     def why_not(self, key=ITEMS[0]):
         with pytest.raises(NoAnswer) as caught:
@@ -53,15 +60,15 @@ class Asking:
         return caught.value.why
 
 
-def asking(its, clock=None, timeout=5.0):
+def asking(its, timeout=5.0):
     """Over real sockets."""
-    return Asking(http_client(timeout, 8), its.item_url, clock, timeout)
+    return Asking(its.item_url, timeout=timeout)
 
 
 def answered_by(answer, clock=None):
     """By a function of the request, or always the same."""
     handler = answer if callable(answer) else lambda _request: answer
-    return Asking(httpx.Client(transport=httpx.MockTransport(handler)), "http://host/movie/{id}", clock)
+    return Asking("http://host/movie/{id}", clock, transport=httpx.MockTransport(handler))
 
 
 @pytest.fixture(autouse=True)
@@ -116,17 +123,98 @@ def test_what_may_be_the_fault_of_one_id_never_opens_the_breaker(fault, why):
         assert not client.api.is_away
 
 
-@pytest.mark.parametrize("fault", [Fault.HANG, Fault.TRICKLE])
-def test_silence_and_trickling_end_with_the_time_limit(fault):
+@pytest.mark.parametrize("fault", [Fault.HANG, Fault.TRICKLE, Fault.DRIP])
+def test_silence_trickling_and_dripping_end_with_the_time_limit_and_open_the_breaker(fault):
+    # 600 s, and 20 s for 400 bytes, it would have taken otherwise
     manners = Manners(faults={fault: 1.0}, hang_seconds=600, trickle_seconds=0.05)
-    with apis(manners) as its, asking(its, SystemClock(), timeout=0.2) as client:
-        assert client.why_not() == Failure.TIMEOUT  # 600 s, and 20 s for 400 bytes, it would have taken otherwise
+    with apis(manners) as its, asking(its, timeout=0.2) as client:
+        for _ in range(FAILURES):
+            assert not client.api.is_away
+            assert client.why_not() == Failure.TIMEOUT
+        assert client.api.is_away
+        its.manners = Manners()
+        assert client.another("item", its.item_url, timeout=60).ask(ITEMS[0]).row["item"] == ITEMS[0]
+
+
+class Dripping:
+    """Sends whoever asks a beginning, and then the same bytes again and again, for a minute or until they leave."""
+
+    def __init__(self, begins, goes_on, pause=0.05, scheme="http"):
+        self.says = begins, goes_on, pause
+        self.was_left = False
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self._thread = threading.Thread(target=self._serve)
+        self.url = f"{scheme}://127.0.0.1:{self._listening.getsockname()[1]}/movie/{{id}}"
+
+    def _serve(self):
+        begins, goes_on, pause = self.says
+        connection, _ = self._listening.accept()
+        until = time.monotonic() + 60
+        with connection:
+            connection.recv(65_536)
+            try:
+                connection.sendall(begins)
+                while time.monotonic() < until:
+                    connection.sendall(goes_on)
+                    time.sleep(pause)
+            except OSError:
+                self.was_left = True
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._thread.join()
+        self._listening.close()
+
+
+@pytest.mark.parametrize(
+    ("begins", "goes_on"),
+    [
+        (b"HTTP/1.1 200 OK\r\nServer: ", b"a"),
+        (b"HTTP/1.1 200 OK\r\n", b"Set-Cookie: a\r\n"),
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9000\r\n\r\n", b" "),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1", b"0"),
+    ],
+    ids=["header", "headers", "informational", "body", "chunks", "length of a chunk"],
+)
+def test_no_part_of_an_answer_may_drip_for_longer_than_the_time_limit(begins, goes_on):
+    with Dripping(begins, goes_on) as server, Asking(server.url, timeout=0.5) as client:
+        assert client.why_not() == Failure.TIMEOUT
+    assert server.was_left
+
+
+def test_neither_may_a_handshake():
+    hello = b"\x16\x03\x03\x40\x00\x02\x00\x3f\xfc"  # a record of 16 KB with a ServerHello as long as that
+    with Dripping(hello, b"\x03", scheme="https") as server, Asking(server.url, timeout=0.5) as client:
+        assert client.why_not() == Failure.TIMEOUT
+    assert server.was_left
+
+
+def test_neither_may_connecting():
+    with (
+        socket.create_server(("127.0.0.1", 0), backlog=0) as full,
+        socket.create_connection(full.getsockname()),
+        Asking(f"http://127.0.0.1:{full.getsockname()[1]}/movie/{{id}}", timeout=0.5) as client,
+    ):
+        assert client.why_not() == Failure.TIMEOUT
+
+
+def test_a_flood_without_an_end_is_not_waited_for_either():
+    """There is always something to read: nobody ever waits for the socket."""
+    flood = b"HTTP/1.1 100 Continue\r\n\r\n" * 100
+    with Dripping(b"", flood, pause=0) as server, Asking(server.url, timeout=0.5) as client:
+        assert client.why_not() == Failure.TIMEOUT
+    assert server.was_left
 
 
 def test_nobody_there():
     with apis() as its:
         url = its.item_url
-    with Asking(http_client(1.0, 1), url) as client:
+    with Asking(url) as client:
         assert client.why_not() == Failure.CONNECTION
 
 
@@ -221,20 +309,14 @@ heads = st.builds(
 )
 def test_whatever_bytes_the_socket_brings_come_to_something(raw, says):
     raw.says = says
-    with Asking(http_client(5.0, 1), raw.url) as client, suppress(NoAnswer):
+    transport = httpx.AsyncHTTPTransport(verify=False)  # to read certificates each time would take longest
+    with Asking(raw.url, transport=transport) as client, suppress(NoAnswer):
         assert isinstance(client.api.ask("x"), Described | Unknown | Unreadable)
 
 
 def test_neither_a_key_nor_an_id_is_told():
     with answered_by(httpx.Response(500)) as client:
-        api = Api(
-            "user",
-            "http://me:secret@host/user/{id}?key=secret",
-            client.http,
-            timeout_seconds=1,
-            pace=client.pace,
-            clock=client.clock,
-        )
+        api = client.another("user", "http://me:secret@host/user/{id}?key=secret")
         with pytest.raises(NoAnswer, match=r"http://host/user/\{id\}: http_5xx") as caught:
             api.ask("somebody")
     assert "secret" not in str(caught.value)

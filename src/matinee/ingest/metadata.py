@@ -149,7 +149,7 @@ class Describer:
 
     def _open(self, stack: ExitStack) -> dict[Kind, Api]:
         of = self._settings
-        http = stack.enter_context(http_client(of.timeout_seconds, of.connections))
+        http = stack.enter_context(http_client(of.connections))
         pace = Pace(of.requests_per_second, self._clock, self._stopping)
         urls: dict[Kind, str] = {"item": of.item_url, "user": of.user_url}
         return {

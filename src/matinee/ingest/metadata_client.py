@@ -2,13 +2,18 @@
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from math import inf
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 import httpx
+from anyio import fail_after
+from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from matinee import __version__
 from matinee.core.breaker import Breaker, State
@@ -35,7 +40,7 @@ class Failure(StrEnum):
     CONNECTION = "connection"
     """Refused, reset, or closed in the middle."""
     TIMEOUT = "timeout"
-    """Silence, or an answer too slow."""
+    """Silence, or an answer too slow, whatever part of it."""
     TOO_LARGE = "too_large"
     ENCODING = "encoding"
     """Compressed, and damaged."""
@@ -84,20 +89,34 @@ class Pace:
         return not self._stopping.is_set()
 
 
+@dataclass(frozen=True, slots=True)
+class Http:
+    """What the APIs are asked with.
+
+    Attributes:
+        client: keeps connections.
+        portal: runs what the client does in an event loop, on behalf of any thread. There a request can be ended
+            whatever it waits for; the time limit of a socket begins again with each byte.
+    """
+
+    client: httpx.AsyncClient
+    portal: BlockingPortal
+
+
 class Api:
     """One of the two APIs. Any thread may ask.
 
     Args:
         kind: what it describes.
         url: with `{id}` in it.
-        http: asks; its timeout is that of silence.
-        timeout_seconds: for a whole answer.
+        http: asks.
+        timeout_seconds: for a whole request, from looking for the host to the last byte of the body.
         pace: shared with the other API.
-        clock: times answers and pauses.
+        clock: times pauses.
     """
 
     def __init__(
-        self, kind: Kind, url: str, http: httpx.Client, *, timeout_seconds: float, pace: Pace, clock: Clock
+        self, kind: Kind, url: str, http: Http, *, timeout_seconds: float, pace: Pace, clock: Clock
     ) -> None:
         self.kind = kind
         self.name = shown(url)
@@ -153,9 +172,10 @@ class Api:
 
     def _ask(self, key: str) -> Reading:
         try:
-            status, headers, body = self._fetch(self._url.replace("{id}", quote(key, safe=_PLAIN_IN_PATH)))
-        except httpx.TimeoutException as error:
-            raise NoAnswer(self.name, Failure.TIMEOUT, type(error).__name__) from error
+            url = self._url.replace("{id}", quote(key, safe=_PLAIN_IN_PATH))
+            status, headers, body = self._http.portal.call(self._fetch, url)
+        except (TimeoutError, httpx.TimeoutException) as error:
+            raise NoAnswer(self.name, Failure.TIMEOUT, f"no whole answer in {self._timeout:g} s") from error
         except httpx.DecodingError as error:
             raise NoAnswer(self.name, Failure.ENCODING, str(error)) from error
         except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL) as error:
@@ -176,37 +196,64 @@ class Api:
                 raise NoAnswer(self.name, Reason.HTML, f"status {status} with an HTML page")
         return reading
 
-    def _fetch(self, url: str) -> tuple[int, httpx.Headers, bytes]:
+    async def _fetch(self, url: str) -> tuple[int, httpx.Headers, bytes]:
         """Status, headers and body of an answer that came whole within the time limit."""
-        until = self._clock.monotonic() + self._timeout
         body = bytearray()
-        with self._http.stream("GET", url) as response:
-            for part in response.iter_bytes():
+        async with (
+            _cut_off_after(self._timeout) as extensions,
+            self._http.client.stream("GET", url, extensions=extensions) as response,
+        ):
+            async for part in response.aiter_bytes():
                 body += part
                 if len(body) > LARGEST_ANSWER:
                     raise NoAnswer(self.name, Failure.TOO_LARGE, f"more than {LARGEST_ANSWER:,} bytes")
-                if self._clock.monotonic() > until:
-                    raise NoAnswer(self.name, Failure.TIMEOUT, f"no whole answer in {self._timeout:g} s")
-            return response.status_code, response.headers, bytes(body)
+        return response.status_code, response.headers, bytes(body)
 
     def _pause(self, asked_for: str, *, at_least: float) -> None:
         seconds = min(max(_retry_after(asked_for, self._clock.now_us), at_least), LONGEST_PAUSE_SECONDS)
         self._paused_until = max(self._paused_until, self._clock.monotonic() + seconds)
 
 
-def http_client(timeout_seconds: float, connections: int) -> httpx.Client:
-    """What the APIs are asked with. Redirects are not followed."""
+@contextmanager
+def http_client(connections: int, transport: httpx.AsyncBaseTransport | None = None) -> Iterator[Http]:
+    """What the APIs are asked with. Redirects are not followed.
+
+    Args:
+        connections: at once.
+        transport: instead of sockets.
+    """
     # It would write a line for each request, with the URL: ids of users, and perhaps a key.
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    return httpx.Client(
-        timeout=httpx.Timeout(timeout_seconds),
+    client = httpx.AsyncClient(
+        timeout=None,  # noqa: S113 - `Api` limits the whole of a request
         limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
         headers={
             "User-Agent": f"matinee/{__version__}",
             "Accept": "application/json",
             "Accept-Encoding": "identity",
         },
+        transport=transport,
     )
+    with start_blocking_portal(name="metadata_http") as portal, portal.wrap_async_context_manager(client):
+        yield Http(client, portal)
+
+
+@asynccontextmanager
+async def _cut_off_after(seconds: float) -> AsyncIterator[dict[str, Any]]:
+    """Ends a request that takes longer, with `TimeoutError`; yields what the request is to be made with."""
+    opened = []
+
+    async def note(event: str, info: Mapping[str, Any]) -> None:
+        if event == "connection.connect_tcp.complete":
+            opened.append(info["return_value"])
+
+    try:
+        with fail_after(seconds):
+            yield {"trace": note}
+    except TimeoutError:
+        for stream in opened:  # httpcore would leave it open where it was cut off in a TLS handshake
+            await stream.aclose()
+        raise
 
 
 def ask_once(settings: MetadataSettings, clock: Clock, kind: Kind, key: str) -> Reading:
@@ -217,7 +264,7 @@ def ask_once(settings: MetadataSettings, clock: Clock, kind: Kind, key: str) -> 
     """
     url = settings.item_url if kind == "item" else settings.user_url
     pace = Pace(settings.requests_per_second, clock, threading.Event())
-    with http_client(settings.timeout_seconds, 1) as http:
+    with http_client(1) as http:
         api = Api(kind, url, http, timeout_seconds=settings.timeout_seconds, pace=pace, clock=clock)
         reading = api.ask(key)
     assert reading is not None, "a first request is never held back"
