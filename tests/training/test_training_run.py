@@ -43,6 +43,20 @@ def test_als_finds_the_planted_structure_and_its_bundle_holds_the_answers(settin
             assert set(shown[:6]) == own - seen
 
 
+def test_a_model_that_servers_fold_users_into_goes_before_a_better_one_unless_told_otherwise(settings, home, lake):
+    fill(lake, planted())
+    wanted = Request(models=("ease", "als"), params={"als": {"n_factors": 1}})
+    live = run(wanted, settings, home, lake)
+    ndcg = {e.name: e.metrics["ndcg"] for e in live.evaluations}
+    assert ndcg["ease"] > ndcg["als"]
+    assert (live.chosen, live.ranked_higher) == ("als", ("ease",))
+    best = settings.model_copy(update={"training": settings.training.model_copy(update={"prefer_live": False})})
+    report = run(wanted, best, home, lake)
+    assert (report.chosen, report.ranked_higher) == ("ease", ())
+    other = run(Request(models=("ease", "popularity")), settings, home, lake)  # none of them is live
+    assert (other.chosen, other.ranked_higher) == ("ease", ())
+
+
 def test_a_run_is_noted_in_mlflow_with_its_model_version(settings, home, lake):
     fill(lake, planted())
     report = run(Request(models=("als", "popularity"), params={"als": {"n_factors": 8}}), settings, home, lake)

@@ -26,9 +26,10 @@ def run(
         typer.Option(
             "--model",
             "-m",
-            help="Candidate; may be given several times. Of those that pass, the best wins. `auto`: those that "
-            "the setting `training.candidates` names. `svd@movielens-1m`: with a preset, or with what "
-            "`matinee tune` kept by that name.",
+            help="Candidate; may be given several times. Of those that pass, the best wins (with "
+            "`training.prefer_live`, of those that servers fold users into). `auto`: those that the setting "
+            "`training.candidates` names. `svd@movielens-1m`: with a preset, or with what `matinee tune` kept by "
+            "that name.",
         ),
     ] = None,
     param: Annotated[
@@ -84,6 +85,8 @@ def run(
         people.print(
             f"Bundle [bold]{report.bundle}[/]" + (" is released." if publish else " is kept, not released.")
         )
+        if told := _what_it_follows(report):
+            people.print(f"[yellow]{told}[/]", soft_wrap=True)
         if report.fitted is not None and report.fitted.warm_start is not None:
             people.print(f"[dim]Its fit went on from bundle {report.fitted.warm_start['version']}.[/]")
 
@@ -227,6 +230,22 @@ def candidates_table(document: dict[str, Any]) -> Table:
     return table
 
 
+def _what_it_follows(report: "RunReport") -> str:
+    """What there is to know of how the published model follows what users do; nothing where it simply does."""
+    from matinee.models.registry import make  # noqa: PLC0415 - a verb imports what it uses
+
+    assert report.chosen is not None
+    if not make(report.chosen).capabilities.online_fold_in:
+        return f"Until the next run, answers of {report.chosen} leave out what users met, and learn nothing else."
+    if not report.ranked_higher:
+        return ""
+    others = " and ".join(report.ranked_higher)
+    return (
+        f"{others} ranked better than {report.chosen}, and would learn nothing until the next run. "
+        "With the setting training.prefer_live = false the best is taken all the same."
+    )
+
+
 def _colour(verdict: str) -> str:
     shown = {"passed": "[green]passed[/]", "refused": "[red]refused[/]", "not applicable": ""}
     return shown.get(verdict, f"[dim]{verdict}[/]")
@@ -248,6 +267,7 @@ def describe(report: "RunReport", *, published: bool) -> dict[str, Any]:
             for e in report.evaluations
         },
         "unsuitable": report.unsuitable,
+        "ranked_higher": report.ranked_higher,
         "warm_start": None if report.fitted is None else report.fitted.warm_start,
         "bias_rmse": report.bias_rmse,
         "quality": report.quality.as_dict(),

@@ -70,6 +70,8 @@ class RunReport:
     snapshot: Snapshot
     unsuitable: dict[str, str] = field(default_factory=dict)
     """Candidates that were passed over, and why."""
+    ranked_higher: tuple[str, ...] = ()
+    """Candidates that passed with a higher nDCG than the chosen one, and that servers cannot fold users into."""
     mlflow_version: str | None = None
     fitted: Fitted | None = None
     """The model in the bundle."""
@@ -135,14 +137,14 @@ def train(
             if e.name in request.models
         }
         report = RunReport(None, None, evaluations, verdicts, rmse_of_bias, quality, snapshot, unsuitable)
-        chosen = _best(evaluations, verdicts)
+        chosen, higher = _best(evaluations, verdicts, prefer_live=options.prefer_live)
         if chosen is not None:
             fitted = fit_to_everything(chosen, snapshot, options, earlier or _last(request, chosen, home), progress)
             room.require()
             version = _publishable_bundle(
                 chosen, fitted, report, settings=options, home=home, clock=clock, progress=progress
             )
-            report = replace(report, bundle=version, chosen=chosen.name, fitted=fitted)
+            report = replace(report, bundle=version, chosen=chosen.name, ranked_higher=higher, fitted=fitted)
         progress("noting the run", 0, 1)
         return replace(report, mlflow_version=_track(report, settings=settings, home=home, clock=clock))
 
@@ -224,9 +226,17 @@ def _params(name: str, request: Request, settings: TrainingSettings) -> dict[str
     return given
 
 
-def _best(evaluations: list[Evaluation], verdicts: dict[str, Verdict]) -> Evaluation | None:
+def _best(
+    evaluations: list[Evaluation], verdicts: dict[str, Verdict], *, prefer_live: bool
+) -> tuple[Evaluation | None, tuple[str, ...]]:
+    """What is published, and which candidates rank better than it.
+
+    No evaluation shows what it is worth that an answer knows what its user did since the fit.
+    """
     passed = [e for e in evaluations if e.name in verdicts and verdicts[e.name].publishable]
-    return max(passed, key=lambda e: e.metrics["ndcg"], default=None)
+    live = [e for e in passed if make(e.name).capabilities.online_fold_in] if prefer_live else []
+    chosen = max(live or passed, key=lambda e: e.metrics["ndcg"], default=None)
+    return chosen, tuple(e.name for e in passed if chosen and e.metrics["ndcg"] > chosen.metrics["ndcg"])
 
 
 def _last(request: Request, chosen: Evaluation, home: Home) -> warm.Earlier | None:
