@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import polars as pl
@@ -26,6 +27,8 @@ from matinee.lake.schemas import EVENTS
 from matinee.log.open import open_log
 
 VIEWERS = ("v1", "v2")
+WHO = "740193862517"
+"""So long that finding it is no accident."""
 LOAD = 900_000
 """Users from here on make the load."""
 
@@ -38,6 +41,7 @@ def home(matinee, tmp_path):
         for u in range(33)
         for item in range(u % 7, 40, 1 + u % 3)
     ]
+    rows += [(WHO, f"m{item}", 4, 1_600_000_000 + item) for item in range(5)]
     table = tmp_path / "ratings.csv"
     pl.DataFrame(rows, schema=["user", "item", "rating", "time"], orient="row").write_csv(table)
     matinee.environment |= {"MATINEE_LAKE__COMMIT_SECONDS": "0.1", "MATINEE_LAKE__COMPACT_AFTER_COMMITS": "5"}
@@ -116,6 +120,35 @@ def test_a_backup_under_load_restored_elsewhere_answers_the_same_and_lost_nothin
     assert "log.sqlite" in refused["error"]
     assert not list((tmp_path / "third" / "data").iterdir())  # nothing half restored
     assert not list((tmp_path / "third").glob(".restore*"))
+
+
+def test_a_backup_from_before_an_erasure_brings_the_user_back_and_says_whom_to_erase_again(matinee, home, tmp_path):
+    taken_at_us = matinee.json("backup", tmp_path / "copy")["taken_at_us"]
+    everywhere = {"added": True, "stores": "done", "bundles": "done"}
+    assert matinee.json("erase", WHO, "--now") == everywhere
+    assert told(home) == []
+    expected = answers(matinee)
+
+    elsewhere = tmp_path / "elsewhere"
+    matinee.environment["MATINEE_HOME"] = str(elsewhere)
+    said = " ".join(matinee("restore", tmp_path / "copy").stdout.split())
+    assert f"of {datetime.fromtimestamp(taken_at_us / 1e6, UTC):%Y-%m-%d %H:%M} UTC" in said
+    assert "Erase again who was erased since then" in said
+    assert matinee.json("erase", "--list") == {"erased": []}
+    stores = {path.relative_to(elsewhere / "data").parts[0] for path in told(elsewhere)}
+    assert stores >= {"lake", "history", "bundles"}
+    assert matinee.json("history", "show", WHO)["known"]
+
+    assert matinee.json("erase", WHO, "--now") == everywhere
+    matinee.json("ingest", "--until-idle")
+    assert told(elsewhere) == []
+    assert not matinee.json("history", "show", WHO)["known"]
+    assert answers(matinee) == expected
+
+
+def told(home):
+    """The files that hold the id of who is to be erased."""
+    return [path for path in home.rglob("*") if path.is_file() and WHO.encode() in path.read_bytes()]
 
 
 def test_what_is_no_backup_is_refused(matinee, tmp_path):

@@ -1,6 +1,7 @@
 """`matinee backup` and `matinee restore`."""
 
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -50,5 +51,6 @@ def bring_back(
         return
     people.print(f"{done.files:,} files, {done.bytes / 1e6:,.1f} MB, are in {context.home.data}.")
     people.print(
-        "Erase again who was erased since the backup was taken, before anything else: matinee erase USER --now"
+        f"The backup is of {datetime.fromtimestamp(done.taken_at_us / 1e6, UTC):%Y-%m-%d %H:%M} UTC. "
+        "Erase again who was erased since then, before anything else: matinee erase USER --now"
     )

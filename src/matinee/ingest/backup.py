@@ -53,6 +53,8 @@ class BackedUp:
 
     files: int
     bytes: int
+    taken_at_us: int
+    """When the copy was begun, UTC microseconds: who was erased since then is in it."""
     lake_versions: Mapping[str, int]
 
 
@@ -146,7 +148,7 @@ def restore(home: Home, source: Path) -> BackedUp:
         except OSError as error:
             raise _explained(error, home.data) from error
     sizes = [size for size, _ in manifest["files"].values()]
-    return BackedUp(len(sizes), sum(sizes), manifest["lake_versions"])
+    return BackedUp(len(sizes), sum(sizes), manifest["taken_at_us"], manifest["lake_versions"])
 
 
 def _fill(
@@ -167,7 +169,7 @@ def _fill(
     files = {str(path.relative_to(data)): checksum_of(path) for path in files_below(data, set())}
     document = {"format_version": BACKUP_FORMAT, "taken_at_us": begun_us, "lake_versions": versions}
     write_json(partial / MANIFEST, {**document, "files": {name: list(known) for name, known in files.items()}})
-    return BackedUp(len(files), sum(size for size, _ in files.values()), versions)
+    return BackedUp(len(files), sum(size for size, _ in files.values()), begun_us, versions)
 
 
 def _copy_plan_and_bundles(home: Home, own: set[Path], data: Path, on_step: Callable[[str], None]) -> None:
