@@ -4,15 +4,18 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from serving_samples import SNAPSHOT_END, act, make_bundle, new_home, settings
+from serving_samples import N_ITEMS, SNAPSHOT_END, act, make_bundle, new_home, settings
 
+from matinee.bundle.attributes import ItemAttributes
 from matinee.core.breaker import FAILURES
 from matinee.core.clock import SystemClock
 from matinee.core.errors import StoreUnavailable
@@ -337,20 +340,41 @@ def test_an_event_changes_the_next_answer(home: Home, published: str, history: L
 
 
 def test_each_answer_is_in_the_log_as_it_was_given(home: Home, published: str):
+    users = [f"u{row:03d}" for row in range(12)]
+    answers, seconds = [], [0.0]
     with serving(home) as client:
-        answers = [client.get(f"/recommend/u{row:03d}?n=5") for row in range(12)]
+        for user in users:
+            answers.append(client.get(f"/recommend/{user}?n=5"))
+            seconds.append(metric(client, "matinee_answer_seconds_sum"))
         client.head("/recommend/u001")
         client.get("/recommend/u001?n=0")
     records = read_log(home)
     assert [event_id for event_id, _ in records] == [answer.headers["X-Request-Id"] for answer in answers]
-    for answer, (request_id, served) in zip(answers, records, strict=True):
-        assert (",".join(served["items"]), served["request_id"]) == (answer.text, request_id)
+    for user, answer, (request_id, served) in zip(users, answers, records, strict=True):
+        assert (served["user"], served["request_id"]) == (user, request_id)
+        assert ",".join(served["items"]) == answer.text
         assert (served["model_version"], served["step"]) == (published, answer.headers["X-Matinee-Step"])
-        assert (served["arm"], served["scores"]) == (
-            "main",
-            [],
-        )  # those of a list that was looked up: in the bundle
+        # Scores of a list that was looked up stand in the bundle; nothing of it was left to chance.
+        assert (served["arm"], served["scores"], served["propensities"]) == ("main", [], [])
         assert served["time_us"] // 1_000 == int(request_id[:12], 16)
+    assert [served["latency_ms"] for _, served in records] == pytest.approx((1e3 * np.diff(seconds)).tolist())
+
+
+def test_with_what_probability_each_item_was_shown_is_in_the_log(home: Home):
+    few = np.where(np.arange(N_ITEMS) >= 38, 0, 100).astype(np.int32)
+    publish(
+        home.data,
+        make_bundle(home, attributes=replace(ItemAttributes.unknown(N_ITEMS), interactions=few)),
+        clock=CLOCK,
+    )
+    with serving(home, settings={"explore_share": 0.5, "deadline_ms": 60_000.0}) as client:
+        shown = [client.get("/recommend/u001?n=2").text for _ in range(20)]
+    records = [served for _, served in read_log(home)]
+    assert [",".join(served["items"]) for served in records] == shown
+    # One slot of the two, either with the same chance, explores 38 or 39; the other shows the best.
+    chance = {"a+1": 1 / 2, "a+38": 1 / 4, "a+39": 1 / 4}
+    for served in records:
+        assert served["propensities"] == pytest.approx([chance[item] for item in served["items"]])
 
 
 def read_log(home: Home) -> list[tuple[str, dict[str, Any]]]:

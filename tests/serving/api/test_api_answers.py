@@ -142,6 +142,17 @@ def test_a_session_gets_more_of_its_taste_and_hears_what_was_not_known(client: T
     assert body["unknown_items"] == ["gone+1999"]
 
 
+def test_diversity_sets_the_other_taste_beside_the_best(client: TestClient, history: LmdbHistory):
+    act(history, "new", named(5), position=SNAPSHOT_END)
+    for diversity, expected in ((0, named(1, 3)), (1, named(1, 0))):
+        wanted = {"n": 2, "diversity": diversity}
+        one = client.get("/v1/users/new/recommendations", params=wanted).json()
+        several = client.post("/v1/recommendations", json={"users": ["new"], **wanted}).json()
+        session = client.post("/v1/sessions/recommendations", json={"items": ["a+5"], **wanted}).json()
+        answers = (one, several["results"][0]["recommendations"], session)
+        assert [ids(answer) for answer in answers] == [expected] * 3
+
+
 def test_several_users_get_what_each_would_get_alone(client: TestClient):
     users = ["u001", "nobody", "u003"]
     response = client.post("/v1/recommendations", json={"users": users, "n": 4})
