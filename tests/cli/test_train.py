@@ -31,3 +31,14 @@ def test_the_next_fit_goes_on_from_the_last_that_was_released_unless_it_is_to_be
     assert again["warm_start"] == second["warm_start"]
     refused = matinee.json("train", "--repeat", second["bundle"], "--cold", status=1)
     assert "--cold" in refused["remedy"]
+
+
+def test_of_the_bundles_the_newest_stay_and_what_is_released(matinee, liked):
+    matinee.environment["MATINEE_TRAINING__KEEP_BUNDLES"] = "2"
+    bundles = matinee.home / "data" / "bundles"
+    idle = [f"290{year}0101T000000Z-als-00000000" for year in range(4)]  # newer than what is trained now
+    for version in idle:
+        (bundles / version).mkdir(parents=True)
+    matinee.json("import", liked)
+    released = matinee.json("train", "-m", "als", "-p", "n_factors=4")["bundle"]
+    assert sorted(path.name for path in bundles.iterdir()) == [released, *idle[-2:]]
