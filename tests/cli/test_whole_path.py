@@ -2,12 +2,17 @@
 
 import json
 import re
+import sqlite3
 import subprocess
 import sys
+import time
+from contextlib import closing
 
+import numpy as np
 import polars as pl
 import pytest
 
+from matinee.simulation.options import MINUTES_A_DAY
 from tests_root import ROOT
 
 
@@ -57,8 +62,39 @@ def test_the_demo_answers_personally_traces_and_starts_again_from_what_is_there(
     _, at_least, _ = demo["world"]["gain"]
     assert at_least > 0.02  # 95% sure: simulated viewers get more than from what is popular
     assert again["world"] == demo["world"]
+    _its_viewers_live_on(matinee, free_port)
 
     _the_tour_of_the_readme_works(matinee, first)
+
+
+def _its_viewers_live_on(matinee, port):
+    world = matinee.home / "data" / "world" / "data"
+    lived = _minute(world)
+    assert lived >= 2 * MINUTES_A_DAY
+    with closing(sqlite3.connect(world / "log.sqlite")) as log:
+
+        def written():
+            return log.execute("SELECT seq FROM sqlite_sequence WHERE name = 'records'").fetchone()
+
+        before = written()
+        words = [sys.executable, "-m", "matinee", "demo", "--made-up", "--port", str(port)]
+        demo = subprocess.Popen(words, env=matinee.environment, stdout=subprocess.PIPE, text=True)
+        try:
+            end = time.monotonic() + 120
+            while written() == before:
+                assert time.monotonic() < end
+                time.sleep(0.1)
+        finally:
+            demo.terminate()
+            told, _ = demo.communicate(timeout=120)
+    assert demo.returncode == 0
+    assert f"goes on at minute {lived:,}" in told
+    assert _minute(world) > lived
+
+
+def _minute(world):
+    with np.load(world / "world.npz") as kept:
+        return int(kept["minute"])
 
 
 def _the_tour_of_the_readme_works(matinee, user):

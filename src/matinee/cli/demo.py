@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from matinee.cli.context import Context, HomeOption, JsonOption, open_context
-from matinee.cli.output import Bars, aside, bars, emit, people
+from matinee.cli.output import Bars, aside, bars, emit
 from matinee.core.errors import ConfigurationError, DataUnavailable
 from matinee.core.files import read_json, write_json
 
@@ -52,11 +52,12 @@ def run(
 
     Replays MovieLens 100K as a streaming service's log lines, trains three models, publishes the best that
     passes the gate, serves it, and shows what three people get. Then simulated viewers, who follow what they are
-    shown, tell how much more a session gives them than with lists of what is popular. Stays up until Ctrl-C.
+    shown, tell how much more a session gives them than with lists of what is popular, and live on, each day told.
+    Stays up until Ctrl-C.
     """
     from matinee.cli.demo_live import live  # noqa: PLC0415 - a verb imports what it uses
     from matinee.cli.demo_summary import show  # noqa: PLC0415
-    from matinee.cli.demo_world import live_world, show_world  # noqa: PLC0415
+    from matinee.cli.demo_world import live_world, living, show_world  # noqa: PLC0415
 
     context = open_context("demo", home)
     story = Story()
@@ -71,8 +72,8 @@ def run(
             emit({"seconds": story.seconds, **story.facts, "world": world})
         else:
             show_world(world)
-            people.print("Ctrl-C ends it; the next `matinee demo` starts from what is there.")
-        running.wait(seconds)
+        with living(context, heard=not as_json) as viewers:
+            running.beside(viewers).wait(seconds)
 
 
 def _prepare(context: Context, data: Path | None, story: Story, progress: Bars, *, made_up: bool) -> None:

@@ -30,6 +30,10 @@ class Running:
 
     processes: dict[str, "subprocess.Popen[bytes]"]
 
+    def beside(self, others: dict[str, "subprocess.Popen[bytes]"]) -> "Running":
+        """These and others."""
+        return Running(self.processes | others)
+
     def wait(self, seconds: float | None) -> None:
         """Return after so many seconds, at Ctrl-C or its like, or when a process has ended by itself."""
         end = None if seconds is None else time.monotonic() + seconds
@@ -72,31 +76,31 @@ def live(context: Context, port: int, story: "Story") -> Iterator[Running]:
 def serving(context: Context, port: int) -> Iterator[None]:
     """Serve a home on loopback while the block lasts."""
     _require_free(port)
-    process = _start(context, "serve", "--port", str(port))
+    process = start("serve", "--port", str(port), *of_home(context))
     try:
-        _wait_until_ready(f"http://127.0.0.1:{port}", process)
+        wait_until_ready(f"http://127.0.0.1:{port}", process)
         yield
     finally:
-        _stop({"serve": process})
+        stop({"serve": process})
 
 
 def _live(context: Context, port: int, story: "Story") -> Iterator[Running]:
     base = f"http://127.0.0.1:{port}"
     _require_free(port)
     with story.step("start the service"):
-        processes = {"serve": _start(context, "serve", "--port", str(port))}
+        processes = {"serve": start("serve", "--port", str(port), *of_home(context))}
         try:
-            _wait_until_ready(base, processes["serve"])
-            processes["ingest"] = _start(context, "ingest")
+            wait_until_ready(base, processes["serve"])
+            processes["ingest"] = start("ingest", *of_home(context))
         except BaseException:
-            _stop(processes)
+            stop(processes)
             raise
     try:
         with story.step(f"{REQUESTS} live requests"):
             _ask(base, story)
         yield Running(processes)
     finally:
-        _stop(processes)
+        stop(processes)
 
 
 def _require_free(port: int) -> None:
@@ -110,15 +114,28 @@ def _require_free(port: int) -> None:
             ) from error
 
 
-def _start(context: Context, *verb: str) -> "subprocess.Popen[bytes]":
-    command = [sys.executable, "-m", "matinee", *verb, "--home", str(context.home.path)]
-    # In a group of its own, so that Ctrl-C reaches the demo alone, which then ends both in order.
+def of_home(context: Context) -> tuple[str, str]:
+    """The words that name a home to a verb."""
+    return "--home", str(context.home.path)
+
+
+def start(*verb: str, heard: bool = False) -> "subprocess.Popen[bytes]":
+    """Start a verb as a process; what it prints is shown only if it is to be heard."""
+    # In a group of its own, so that Ctrl-C reaches the demo alone, which then ends all in order.
     return subprocess.Popen(  # noqa: S603 - our own program
-        command, stdout=subprocess.DEVNULL, env=os.environ.copy(), start_new_session=True
+        [sys.executable, "-m", "matinee", *verb],
+        stdout=None if heard else subprocess.DEVNULL,
+        env=os.environ.copy(),
+        start_new_session=True,
     )
 
 
-def _wait_until_ready(base: str, server: "subprocess.Popen[bytes]") -> None:
+def wait_until_ready(base: str, server: "subprocess.Popen[bytes]") -> None:
+    """Return when a server answers.
+
+    Raises:
+        StoreUnavailable: it ended, or took longer than `READY_SECONDS`.
+    """
     end = time.monotonic() + READY_SECONDS
     while time.monotonic() < end:
         if server.poll() is not None:
@@ -157,10 +174,11 @@ def _ask(base: str, story: "Story") -> None:
     }
 
 
-def _stop(processes: dict[str, "subprocess.Popen[bytes]"]) -> None:
+def stop(processes: dict[str, "subprocess.Popen[bytes]"]) -> None:
+    """End processes, the first one first."""
     # A second Ctrl-C would leave behind what is just being stopped; that takes a few seconds at most.
     with _signals(signal.SIG_IGN, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        # The server first: what it still has to tell goes to the log, and ingest takes it in.
+        # A server before ingest: what it still has to tell goes to the log, and ingest takes it in.
         for process in processes.values():
             if process.poll() is None:
                 process.terminate()

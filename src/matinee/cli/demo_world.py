@@ -1,12 +1,19 @@
-"""The end of the demo: viewers who follow what they are shown, with popularity and with matinee, side by side."""
+"""The end of the demo: viewers who follow what they are shown, with popularity and with matinee, side by side.
 
+With matinee they then live on, for as long as the demo is up.
+"""
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.table import Table
 
 from matinee.cli.context import Context
-from matinee.cli.demo_live import serving
+from matinee.cli.demo_live import of_home, serving, start, stop, wait_until_ready
 from matinee.cli.ingest import take_in
 from matinee.cli.output import Bars, people
 from matinee.cli.train import learn
@@ -20,9 +27,15 @@ if TYPE_CHECKING:
 
 VIEWERS = 1_000
 MOVIES = 300
+PAST_RATINGS = 20.0
+DIRT = 0.001
 DAYS = 2
+BEGINS_DAYS_AGO = 30
+"""So that there is something to catch up with for as long as somebody looks."""
+MINUTES_A_SECOND = 10.0
+"""A day in two and a half minutes."""
 MODEL = ("als", {"n_factors": 8, "reg": 0.3})
-TOLD_FORMAT = 1
+TOLD_FORMAT = 2
 _PATIENCE_SECONDS = 10.0  # the laptop may be busy with everything else
 
 
@@ -31,27 +44,69 @@ def live_world(context: Context, progress: Bars) -> dict[str, Any]:
 
     It has a home of its own, `data/world/` in the demo's; what is kept there is told again.
     """
-    home = Home(context.home.data / "world")
-    told = home.data / "told.json"
+    its = _of_world(context)
+    told = its.home.data / "told.json"
     try:
         return dict(read_json(told, format_version=TOLD_FORMAT)["world"])
     except FileNotFoundError:
         pass
-    its = Context(context.settings.model_copy(update={"home": home.path}), home, context.clock)
     found = _compare(its, _options(context), progress)
     write_json(told, {"format_version": TOLD_FORMAT, "world": found})
     return found
 
 
+@contextmanager
+def living(context: Context, *, heard: bool) -> "Iterator[dict[str, subprocess.Popen[bytes]]]":
+    """Let the viewers live on with matinee while the block lasts, from where they were; its processes by name.
+
+    Args:
+        context: of the demo.
+        heard: whether each of their days is told on the terminal.
+    """
+    its = _of_world(context)
+    port = free_ports(1)[0]
+    url = f"http://127.0.0.1:{port}"
+    processes: dict[str, subprocess.Popen[bytes]] = {}
+    try:
+        server = start("serve", "--port", str(port), *of_home(its))
+        processes["serve (world)"] = server
+        wait_until_ready(url, server)
+        processes["ingest (world)"] = start("ingest", *of_home(its))
+        when = context.settings.simulation.train
+        processes["schedule (world)"] = start("schedule", "--train", when, *of_home(its))
+        options = {
+            "viewers": VIEWERS, "items": MOVIES, "past": PAST_RATINGS, "dirt": DIRT, "days": 0,
+            "pace": MINUTES_A_SECOND, "lines": its.home.resolve(its.settings.log.url), "keep": _kept(its),
+        }  # fmt: skip
+        words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+        processes = {"simulate (world)": start("simulate", url, *words, heard=heard), **processes}  # ends first
+        yield processes
+    finally:
+        stop(processes)
+
+
+def _of_world(context: Context) -> Context:
+    home = Home(context.home.data / "world")
+    return Context(context.settings.model_copy(update={"home": home.path}), home, context.clock)
+
+
+def _kept(its: Context) -> Path:
+    """Where the world itself is kept between two starts."""
+    return its.home.data / "world.npz"
+
+
 def _options(context: Context) -> "WorldOptions":
     from matinee.simulation.options import WorldOptions  # noqa: PLC0415 - a verb imports what it uses
 
-    first_day = context.clock.now_us() // DAY - DAYS
-    return WorldOptions(start_us=first_day * DAY, viewers=VIEWERS, movies=MOVIES, past_ratings=20.0)
+    first_day = context.clock.now_us() // DAY - BEGINS_DAYS_AGO
+    return WorldOptions(
+        start_us=first_day * DAY, viewers=VIEWERS, movies=MOVIES, past_ratings=PAST_RATINGS, dirt=DIRT
+    )
 
 
 def _compare(context: Context, options: "WorldOptions", progress: Bars) -> dict[str, Any]:
     from matinee.evaluation.bootstrap import paired_bootstrap  # noqa: PLC0415
+    from matinee.simulation.keeping import keep  # noqa: PLC0415
     from matinee.simulation.recommenders import Popularity  # noqa: PLC0415
     from matinee.simulation.service import HttpRecommender  # noqa: PLC0415
     from matinee.simulation.world import World  # noqa: PLC0415
@@ -70,6 +125,7 @@ def _compare(context: Context, options: "WorldOptions", progress: Bars) -> dict[
                 progress("a world of viewers, with popularity and with matinee", day, DAYS)
                 days.append({"popularity": popular.run_day().as_dict(), "matinee": world.run_day().as_dict()})
                 take_in(context, progress, until_idle=True)
+        keep(world, _kept(context))
     both = (world.sessions > 0) & (popular.sessions > 0)
     a, b = (one.pleasure[both] / one.sessions[both] for one in (world, popular))
     gain = paired_bootstrap(a, b)
@@ -86,7 +142,7 @@ def _learn(context: Context, progress: Bars) -> None:
 
 
 def show_world(told: dict[str, Any]) -> None:
-    """Print what the viewers got, and what to do next."""
+    """Print what the viewers got, and what else there is to do."""
     table = Table(
         title=f"{told['viewers']:,} simulated viewers of {told['movies']:,} movies, {len(told['days'])} days: "
         "pleasure of a session, 0 to 1",
@@ -115,6 +171,8 @@ def show_world(told: dict[str, Any]) -> None:
         f"A viewer's sessions gave [bold]{gain:+.3f}[/] with matinee against popularity (95%: {low:+.3f} to "
         f"{high:+.3f}).\n\n"
         "Next     [bold]matinee up --world 10000 --home /tmp/matinee-world[/]\n"
-        "         everything on this machine, from nothing: stream, ingest, training, servers, and viewers",
+        "         everything on this machine, from nothing: stream, ingest, training, servers, and viewers\n\n"
+        "Until Ctrl-C those with matinee live on, a day in some minutes, and it learns from them; the next "
+        "`matinee demo` goes on from there.",
         soft_wrap=True,
     )
