@@ -1,10 +1,11 @@
-"""A server like any other, but for its clock and its history, which do as a file says, and for what it overlooks.
+"""A server like any other, but for what a file says of its clock, history and scoring, and for what it overlooks.
 
     python faulty_server.py HOME
 
 `HOME/run/clock-seconds` holds how far the wall clock is off, `HOME/run/history-seconds` how long each reading of a
-user takes more than usual. Where there is `HOME/run/blind`, it looks at a mapped file's length at the start alone:
-as if whatever cuts one short did it in the microsecond between the look and the reading.
+user takes more than usual, `HOME/run/scoring-seconds` how long each fold-in does. Where there is `HOME/run/blind`,
+it looks at a mapped file's length at the start alone: as if whatever cuts one short did it in the microsecond
+between the look and the reading.
 """
 
 import sys
@@ -18,6 +19,7 @@ from matinee.core.mapped import MappedFile
 from matinee.core.settings import load_settings
 from matinee.serving import service
 from matinee.serving.server import serve
+from matinee.serving.view import View
 
 settings = load_settings(home=Path(sys.argv[1]))
 home = Home(settings.home)
@@ -47,8 +49,17 @@ class SlowHistory:
         return self.inner.glance(user)
 
 
+def slowly(best_unmet):
+    def scored(view, most):
+        time.sleep(told("scoring-seconds"))
+        return best_unmet(view, most)
+
+    return scored
+
+
 open_history = service.open_history
 service.open_history = lambda *words, **options: SlowHistory(open_history(*words, **options))
+View.best_unmet = slowly(View.best_unmet)
 if (home.run / "blind").exists():
     MappedFile.is_whole = lambda self: True
 configure_logging("serve", home.logs, settings.logging, settings.budget)

@@ -18,7 +18,7 @@ from matinee.core.errors import ConfigurationError, InvalidInput
 from matinee.core.home import Home
 from matinee.core.settings import MetadataSettings, ScheduleSettings, Settings, SimulationSettings, UpSettings
 from matinee.operation import haproxy
-from matinee.operation.layout import Balancer, Pair, Server, address, balancer_of, servers_of
+from matinee.operation.layout import SERVER_CONNECTIONS, Balancer, Pair, Server, address, balancer_of, servers_of
 from matinee.operation.pair import files, keepalived, parse_server, shared_balancer
 from matinee.operation.running import plan
 from matinee.operation.supervisor import configuration
@@ -71,7 +71,7 @@ def test_connections_stay_below_the_limit_of_open_files(folder):
     if hard == resource.RLIM_INFINITY:
         pytest.skip("open files are not limited")
     balancer = balancer_of(UpSettings(connections=2 * hard), Home(folder / "home"), SERVERS)
-    assert balancer.connections + 2 * 1_024 < hard
+    assert balancer.connections + 2 * SERVER_CONNECTIONS < hard
 
 
 def test_what_cannot_be_is_told_before_anything_starts(folder):

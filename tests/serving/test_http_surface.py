@@ -24,9 +24,11 @@ from matinee.events.envelope import unwrap
 from matinee.history.lmdb import LmdbHistory
 from matinee.log.sqlite import SqliteLog
 from matinee.release.plan import publish
+from matinee.serving.answer import Answer
 from matinee.serving.app import create_app
 from matinee.serving.headers import SECURITY_HEADERS
 from matinee.serving.load import Load, Shed
+from matinee.serving.recommender import Recommender
 from matinee.serving.request import new_request_id
 
 with warnings.catch_warnings():
@@ -286,9 +288,8 @@ def test_under_load_answers_are_simpler_and_never_errors(home: Home, published: 
         wait_until_metric(client, "matinee_history_open", 1)
         assert client.get("/recommend/u000").headers["X-Matinee-Step"] == "folded_in"
         for shed in (Shed.SCORING, Shed.HISTORY):
-            client.app.service.load = SimpleNamespace(
-                shed=shed
-            )  # the real one would see that nothing is the matter
+            # The real one would see that nothing is the matter.
+            client.app.service.load = SimpleNamespace(shed_at=lambda _, shed=shed: shed)
             response = client.get("/recommend/u000?n=2")
             assert (response.status_code, response.headers["X-Matinee-Step"]) == (200, "personal")
         client.app.service.load = Load(1.0)
@@ -328,6 +329,29 @@ def test_without_a_release_it_says_when_to_come_again(home: Home):
             assert time.monotonic() < end
             time.sleep(0.01)
         assert client.get("/recommend/u001").headers["X-Model-Version"] == version
+
+
+def test_it_is_not_ready_before_it_has_answered_itself_from_the_bundle(
+    home: Home, published: str, monkeypatch: pytest.MonkeyPatch
+):
+    asks, may_go_on = threading.Event(), threading.Event()
+    answer = Recommender.answer
+
+    def held_up(*arguments: Any, **named: Any) -> Answer:
+        asks.set()
+        assert may_go_on.wait(60)
+        return answer(*arguments, **named)
+
+    monkeypatch.setattr(Recommender, "answer", held_up)
+    with serving(home, ready=False) as client:
+        assert asks.wait(60)  # and nobody else has
+        assert [client.get(path).status_code for path in ("/readyz", "/recommend/u001")] == [503, 503]
+        may_go_on.set()
+        end = time.monotonic() + 60
+        while client.get("/readyz").status_code != 200:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        assert client.get("/recommend/u001").headers["X-Model-Version"] == published
 
 
 def test_an_event_changes_the_next_answer(home: Home, published: str, history: LmdbHistory):

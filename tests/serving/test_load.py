@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from matinee.core.clock import SystemClock
+from matinee.core.clock import ManualClock, SystemClock
 from matinee.serving.load import BEAT_SECONDS, LOWER_BEATS, RAISE_BEATS, Load, Shed
 
 LATE = 0.025
@@ -64,6 +64,24 @@ def test_it_never_sheds_for_lateness_that_was_not_there(lates: list[float]):
         load.beat(late)
         if load.shed > before:
             assert min(lates[at - RAISE_BEATS : at]) >= LATE * load.shed
+
+
+def test_answers_that_leave_a_beat_no_turn_see_that_it_is_overdue():
+    load, clock = Load(LATE), ManualClock()
+    assert load.shed_at(clock.monotonic() + 60) is Shed.NOTHING  # nobody beats
+
+    async def one_turn() -> list[Shed]:
+        watching = asyncio.create_task(load.watch(clock))
+        await asyncio.sleep(0)
+        due = clock.monotonic() + BEAT_SECONDS
+        found = [load.shed_at(due + RAISE_BEATS * late) for late in (0.99 * LATE, 1.01 * LATE, 2.01 * LATE, 0.0)]
+        watching.cancel()
+        return found
+
+    assert asyncio.run(one_turn()) == [Shed.NOTHING, Shed.SCORING, Shed.HISTORY, Shed.HISTORY]
+    assert load.raised == 2
+    assert load.late_seconds == pytest.approx(2.01 * RAISE_BEATS * LATE)
+    assert beats(load, 0.0, LOWER_BEATS) is Shed.SCORING
 
 
 def test_an_event_loop_that_is_kept_busy_is_seen_to_be_late():

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from matinee.core.errors import ConfigurationError, StoreUnavailable
-from matinee.operation.layout import SERVER_CONNECTIONS, Balancer
+from matinee.operation.layout import CROWD, SERVER_CONNECTIONS, Balancer
 from matinee.operation.templates import render
 from matinee.serving.headers import SECURITY_HEADERS
 
@@ -42,6 +42,7 @@ def configuration(balancer: Balancer) -> str:
         balancer=balancer,
         stop_seconds=STOP_SECONDS,
         server_connections=SERVER_CONNECTIONS,
+        crowd=CROWD,
         security_headers=[(name.decode(), value.decode()) for name, value in SECURITY_HEADERS],
     )
 

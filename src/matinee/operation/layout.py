@@ -12,8 +12,14 @@ from matinee.core.errors import ConfigurationError, InvalidInput
 from matinee.core.home import Home
 from matinee.core.settings import SimulationSettings, UpSettings
 
-SERVER_CONNECTIONS = 1_024
-"""Requests that the balancer lets one server have at once; further ones wait at the balancer."""
+SERVER_CONNECTIONS = 512
+"""Requests that the balancer lets one server have at once; further ones wait at the balancer.
+
+So many are answered within the 400 ms that they have, and are enough for the server to see that it is behind: it
+sheds what takes it more than `serving.shed_late_ms` for all of them together.
+"""
+CROWD = 32
+"""Requests under way for each server from which on one that is late is taken to be busy, not lost."""
 _OTHER_FILES = 256
 _LONGEST_SOCKET = 90
 """A socket's path may have 107 bytes, and HAProxy appends its process id and a suffix while it makes it."""

@@ -200,7 +200,7 @@ class Service:
             bundle=bundle,
             budget=Budget(self.clock, arrival.monotonic + self._deadline),
             without=self._without,
-            shed=self.load.shed,
+            shed=self.load.shed_at(arrival.monotonic),
             seed=arrival.request_id,
         )
         took = self.clock.monotonic() - arrival.monotonic
