@@ -5,7 +5,7 @@ import statistics
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,8 @@ ALLOWED_LAG_SECONDS = 30.0
 """Lines of so many seconds may be under way to the lake at the end."""
 P99_LIMIT = 0.6
 """Seconds in which the scenario wants an answer."""
+CLASSES = ("accepted", "repaired", "duplicate", "quarantined")
+"""What becomes of a line."""
 
 
 @dataclass(slots=True)
@@ -216,6 +218,20 @@ def complaints(samples: Sequence[Sample], viewers: int, rate: int) -> list[str]:
     if not p99 or statistics.median(p99) > P99_LIMIT:
         found.append(f"p99 of the answers is {statistics.median(p99) if p99 else 'unknown'}, not {P99_LIMIT} s")
     return found
+
+
+def lost(lines: Mapping[str, int]) -> list[str]:
+    """Which sums over a soak's lines do not come out; none where nothing was lost and nothing came twice."""
+    kept = lines["events_rows"] + lines["rolled_up"] + lines["received_rows"] + lines["served_rows"]
+    sums = {
+        "lines written and answers recorded": (lines["written"] + lines["served_rows"], lines["read"]),
+        "accepted and repaired": (lines["accepted"] + lines["repaired"], kept),
+        "quarantined": (lines["quarantined"], lines["quarantine_rows"]),
+        "all classes": (sum(lines[name] for name in CLASSES), lines["read"]),
+    }
+    return [
+        f"{name}: {given:,}, but the lake has {held:,}" for name, (given, held) in sums.items() if given != held
+    ]
 
 
 def summary(samples: Sequence[Sample]) -> dict[str, Any]:

@@ -111,6 +111,7 @@ def main() -> None:
         viewers=arguments.viewers,
         movies=arguments.items,
         past_ratings=arguments.past,
+        dirt=arguments.dirt,
     )
     with open_log(arguments.url, SystemClock()) as log:
         steadily = Steadily(LogWriter(log, options.seed), stamps=arguments.times == "clock")
@@ -137,6 +138,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rate", type=int, required=True)
     parser.add_argument("--past", type=float, default=20.0, help="ratings of the average viewer from before")
     parser.add_argument("--times", choices=TIMES, default="world")
+    parser.add_argument("--dirt", type=float, default=0.001, help="share of the lines that are dirty")
     return parser.parse_args()
 
 

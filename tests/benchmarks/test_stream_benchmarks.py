@@ -146,19 +146,6 @@ def test_freshness_in_small():
     assert all(0 < row["p50"] <= row["p99"] <= row["longest"] and row["events"] == 3 for row in rows)
 
 
-@pytest.mark.skipif("MATINEE_LONG" not in os.environ, reason="MATINEE_LONG=1 runs a soak of half a minute")
-def test_the_soak_in_small(tmp_path):
-    report = tmp_path / "soak.json"
-    words = ("--minutes", 0.5, "--every", 2, "--viewers", 1_000, "--items", 300, "--rate", 500, "--maintain", 3)
-    command = [sys.executable, str(FOLDER / "soak.py"), *map(str, words), "--report", str(report)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode in {0, 1}, done.stderr  # half a minute is too short to foretell an hour
-    told = json.loads(report.read_text())
-    assert len(told["samples"]) == 15
-    assert told["world"]["lines_per_second"] == pytest.approx(500, rel=0.2)
-    assert told["second_half"]["lag_lines"]["last"] < 30 * 500
-
-
 def test_lines_of_the_clock_have_its_time_where_they_had_one():
     watch = b",7,GET /data/m/a+film+1999/3.mpg"
     dirty = [b"2026-01-0x3T10:00:01" + watch, b",7", b"", b"2026-01-03T10:00"]
