@@ -2,8 +2,7 @@
 
 import logging
 import os
-import subprocess
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack
 
 import pytest
 from ingest_world import World, until, watch
@@ -15,23 +14,17 @@ from matinee.core.home import Home
 from matinee.core.logging import configure_logging, get_logger, prune_rotated
 from matinee.core.settings import BudgetSettings, LakeSettings, LoggingSettings
 from matinee.ingest.importing import Importer
+from small_disks import filled, small_disk
 
 ANN = "17"
 MEGABYTE = 1_000_000
 
 
 @pytest.fixture
-def small_disk(tmp_path):
+def disk(tmp_path):
     """A file system of 16 MB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    made = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(disk)], capture_output=True, text=True, check=False
-    )
-    if made.returncode:
-        pytest.skip(f"no file system can be mounted here: {made.stderr.strip()}")
-    yield disk
-    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+    with small_disk(tmp_path / "disk") as disk:
+        yield disk
 
 
 def world_on(folder, **budget):
@@ -50,25 +43,12 @@ def full_roots(world):
     return [evidence["root"] for name, _, evidence, _ in world.alarms if name == "root_full"]
 
 
-@contextmanager
-def filled(folder, leave):
-    """All of a disk taken but `leave` bytes."""
-    ballast = folder / "ballast"
-    with ballast.open("wb", buffering=0) as file, suppress(OSError):  # somebody else may take the last of it
-        while (free := os.statvfs(folder)).f_bavail * free.f_frsize > leave:
-            file.write(bytes(min(free.f_bavail * free.f_frsize - leave, 1 << 20)))
-    try:
-        yield
-    finally:
-        ballast.unlink(missing_ok=True)
-
-
-def test_a_disk_that_fills_up_stops_the_lake_and_not_history(small_disk):
-    world = world_on(small_disk, reserve_megabytes=6)
+def test_a_disk_that_fills_up_stops_the_lake_and_not_history(disk):
+    world = world_on(disk, reserve_megabytes=6)
     with world.running() as running:
         world.append(watch(ANN, "first+2000", 1, 0))
         until(lambda: world.rows("events").height == 1)
-        with filled(small_disk, leave=5 * MEGABYTE):
+        with filled(disk, leave=5 * MEGABYTE):
             sent = 1
             while "data" not in full_roots(world):  # a gate that was open looks again within a second
                 world.append(watch(ANN, "more+2000", sent, sent))
@@ -84,18 +64,33 @@ def test_a_disk_that_fills_up_stops_the_lake_and_not_history(small_disk):
     assert running.report.counts.read == sent + 1
 
 
-def test_a_disk_without_one_byte_loses_nothing(small_disk):
+def test_a_disk_without_one_byte_loses_nothing(disk):
     """No reserve: the stores' writes fail for real."""
-    world = world_on(small_disk, reserve_megabytes=0)
+    world = world_on(disk, reserve_megabytes=0)
     with world.running() as running:
         world.append(watch("0", "up+2009", 0, 0))
         until(lambda: world.rows("events").height == 1)
         world.append(*(watch(f"{n}", "up+2009", n, n) for n in range(1, 50)))
-        with filled(small_disk, leave=0):
+        with filled(disk, leave=0):
             until(lambda: "ingest_waiting" in alarm_names(world) or world.rows("events").height == 50)
         until(lambda: world.rows("events").height == 50)
     assert running.error is None
     assert world.rows("events")["position"].to_list() == list(range(1, 51))
+
+
+def test_an_ingest_that_starts_on_a_disk_without_one_byte_waits_and_goes_on(disk):
+    world = world_on(disk, reserve_megabytes=0)
+    world.append(watch(ANN, "up+2009", 1))
+    world.ingest()
+    world.append(watch(ANN, "up+2009", 2, 60))
+    with ExitStack() as full:
+        full.enter_context(filled(disk))
+        with world.running() as running:
+            until(lambda: world.alarms)
+            full.close()
+            until(lambda: world.rows("events").height == 2)
+    assert running.error is None
+    assert {name for name, *_ in world.alarms} <= {"ingest_waiting", "root_full"}
 
 
 def test_a_budget_stops_the_lake_until_it_is_raised_or_met(tmp_path):
@@ -287,12 +282,12 @@ def test_log_files_stay_within_their_budget(tmp_path, own_logging):
     assert (tmp_path / "test.jsonl").exists()
 
 
-def test_a_log_disk_in_its_reserve_is_left_alone_and_then_used_again(small_disk, own_logging):
-    configure_logging("test", small_disk, LoggingSettings(), BudgetSettings(reserve_megabytes=4))
+def test_a_log_disk_in_its_reserve_is_left_alone_and_then_used_again(disk, own_logging):
+    configure_logging("test", disk, LoggingSettings(), BudgetSettings(reserve_megabytes=4))
     logger = get_logger("budget")
     logger.info("before")
-    with filled(small_disk, leave=3 * MEGABYTE):
+    with filled(disk, leave=3 * MEGABYTE):
         logger.info("during")
     logger.info("after")
-    text = (small_disk / "test.jsonl").read_text()
+    text = (disk / "test.jsonl").read_text()
     assert ("before" in text, "during" in text, "after" in text) == (True, False, True)

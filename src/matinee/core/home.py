@@ -3,17 +3,19 @@
 `data/` is what must not be lost, `logs/` is what may be, `run/` is what a restart makes again.
 """
 
+import errno
 import fcntl
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from matinee.core.errors import ConfigurationError, Locked
+from matinee.core.errors import ConfigurationError, Locked, OutOfRoom
 from matinee.core.files import check_format, read_json, write_json
 
 HOME_FORMAT = 1
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 
 
 class Home:
@@ -69,20 +71,32 @@ class Home:
 
         Raises:
             Locked: another process holds it; the message says which.
+            OutOfRoom: it was never held before, and the disk has no room for one more file.
         """
         path = self.run / f"{name}.lock"
-        with path.open("a+") as file:
+        with os.fdopen(_lock_file(path), "r+b", buffering=0) as file:
             try:
                 fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
             except BlockingIOError as error:
-                file.seek(0)
-                holder = file.read().strip() or "unknown"
+                holder = file.read().decode(errors="replace").strip() or "unknown"
                 raise Locked(
                     f"{name} is already running here: {path} is held by {holder}",
                     remedy=f"Wait until it ends, or end it; two of `{name}` never work on one home.",
                 ) from error
-            file.seek(0)
-            file.truncate()
-            file.write(json.dumps({"pid": os.getpid()}))
-            file.flush()
+            with suppress(OSError):  # a full disk costs the holder's name; the kernel keeps the lock all the same
+                file.write(
+                    f"{json.dumps({'pid': os.getpid()}):<20}".encode()
+                )  # in place: no room from the second on
             yield
+
+
+def _lock_file(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        raise OutOfRoom(
+            f"{path} cannot be made: {error.strerror}",
+            remedy="Make room on its disk (docs/runbooks/disk-full.md); then give the same command again.",
+        ) from error

@@ -62,7 +62,7 @@ class Upkeep:
         stores: the open stores.
         settings: how often to maintain, how long to keep what, and how much room there may be.
         home: whose roots are measured.
-        raise_alarm: told when the data root is nearly full or full.
+        raise_alarm: told when the data or the log root is nearly full or full.
         protected: versions that maintenance must leave readable.
         stopping: whether an end was asked for.
     """
@@ -99,9 +99,7 @@ class Upkeep:
         """Maintain the lake after every so many commits, or so many minutes."""
         if commits % self._settings.lake.compact_after_commits == 0 or self._is_late():
             self._maintain()
-        with suppress(OutOfRoom):  # log files stop by themselves; the alarm is what was wanted
-            self._logs_gate.require()
-        self._prune_logs()
+        self._tend_logs()
 
     def require_room(self) -> None:
         """Return where the lake may take more; where it is full, first see whether maintenance makes room.
@@ -143,14 +141,18 @@ class Upkeep:
             _log.warning("history_not_caught_up", error=str(error))
         if self._is_late():
             self._maintain()
-        self._prune_logs()
+        self._tend_logs()
+        with suppress(OutOfRoom):  # who commits nothing is told before the first that does not go through
+            self._gate.require()
 
     def close(self) -> None:
         """Leave it to another process, if there is one."""
         self._leading.close()
 
-    def _prune_logs(self) -> None:
-        """Hold the budget of the logs: what supervisors rotate there prunes nothing."""
+    def _tend_logs(self) -> None:
+        """Tell of a lack of room for logs, and hold their budget: what supervisors rotate there prunes nothing."""
+        with suppress(OutOfRoom):  # log files stop by themselves; the alarm is what was wanted
+            self._logs_gate.require()
         if self._clock.monotonic() - self._pruned_at < PRUNE_SECONDS:
             return
         self._pruned_at = self._clock.monotonic()
@@ -163,7 +165,7 @@ class Upkeep:
         if not self._leads_already:
             try:
                 self._leading.enter_context(self._home.lock("upkeep"))
-            except Locked:
+            except (Locked, OutOfRoom):
                 return False
             self._leads_already = True
         return True
