@@ -85,11 +85,14 @@ def test_a_damaged_log_costs_its_records_and_no_answer(home, released):
     path.write_bytes(os.urandom(8_192))
     with server(home) as (url, _):
         wait_for(url)
-        with all_answered(url, at_least=100):
+        with all_answered(url, at_least=100) as counted:
             until(lambda: telemetry(url)["dropped"] > 0, "records are given up")
-        assert adds_up(telemetry(url))
+        found = telemetry(url)
+        assert adds_up(found)
     told = named(home, "telemetry_not_written")
     assert "not a database" in told[0]["error"]
+    measured(fault="log damaged", requests=counted["good"], slowest=counted["slowest"],
+             records_lost=int(found["dropped"]))  # fmt: skip
 
 
 def test_a_full_disk_of_the_log_costs_its_records_and_no_answer(home, released, small_disk):
