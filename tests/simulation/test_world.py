@@ -6,13 +6,18 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from matinee.core.clock import DAY
 from matinee.core.errors import ConfigurationError
 from matinee.evaluation.bootstrap import paired_bootstrap
 from matinee.events.lines import read_line
 from matinee.events.schema import Outcome
 from matinee.events.types import Rating, Received, Watch
+from matinee.simulation.api_answers import Knowledge
+from matinee.simulation.catalogue import later_movies, make_catalogue
 from matinee.simulation.options import MINUTES_A_DAY, WorldOptions
-from matinee.simulation.recommenders import Nothing, Popularity, Random
+from matinee.simulation.oracle import Oracle, Sessions
+from matinee.simulation.recommenders import Answer, Answers, Nothing, Popularity, Random
+from matinee.simulation.viewers import later_viewers
 from matinee.simulation.world import World
 
 START_US = 1_700_006_400_000_000  # 2023-11-15T00:00:00Z, a Wednesday
@@ -31,7 +36,7 @@ def live(recommender, days=1, disturbances=(), **changes):
 
 
 def events(lines):
-    return [read_line(line, appended_us=START_US + 10**12).event for line in lines]
+    return [read_line(line, appended_us=START_US + 90 * DAY).event for line in lines]
 
 
 def test_the_same_seed_is_the_same_world():
@@ -87,6 +92,59 @@ def test_nobody_comes_before_joining_and_no_movie_is_watched_before_it_is_out():
     assert late
 
 
+def test_viewers_and_movies_come_for_as_long_as_the_world_lives():
+    lines, n = [], 300
+    made_of = options(viewers=n, movies=n, late_viewers=0.9, late_movies=0.9, sessions_a_day=0.5, oracle_sessions=0)
+    world = World(made_of, Random(), lines.extend)
+    described = Knowledge(world.people.catalogue, world.people.viewers, seed=0, unknown=0, odd=0)
+    world.take_up(world.state() | {"minute": np.array(58 * MINUTES_A_DAY)})  # two months that nobody sees
+    for _ in range(4):
+        world.run_day()
+    people, catalogue = world.people.viewers, world.people.catalogue
+    assert len(set(catalogue.ids)) == len(catalogue) == world.starts.size
+    for came in (people.joined_minute, catalogue.out_minute):
+        for begins in (0, 30 * MINUTES_A_DAY, 60 * MINUTES_A_DAY):
+            days = (came[(came > begins) & (came <= begins + 30 * MINUTES_A_DAY)] - begins) / MINUTES_A_DAY
+            assert days.size == pytest.approx(0.9 * n, abs=5 * np.sqrt(0.09 * n))
+            assert days.mean() == pytest.approx(15, abs=5 * np.sqrt(75 / days.size))  # at any time within it
+
+    viewers, movies = {}, {}
+    for event in events(lines):
+        if isinstance(event, Watch) and event.minute == 0:
+            minute, viewer = (event.time_us - START_US) // 60_000_000, int(event.user) - 1
+            viewers.setdefault(viewer, minute)
+            movies.setdefault(catalogue.index[event.item], minute)
+    for first, came in ((viewers, people.joined_minute), (movies, catalogue.out_minute)):
+        assert all(came[index] <= minute for index, minute in first.items())
+        months = Counter(int(came[index]) // made_of.period_minutes for index in first)
+        assert months[1] > 50
+        assert months[2] > 2  # in two days, of some eighteen who came
+    for viewer, movie in zip(viewers, movies, strict=False):
+        assert described.user(str(viewer + 1))["age"] == people.age[viewer]
+        assert described.movie(catalogue.ids[movie])["title"] == catalogue.titles[movie]
+
+
+def test_nobody_and_nothing_comes_where_nothing_is_late():
+    made_of = options(viewers=50, days=1, late_viewers=0.0, late_movies=0.0)
+    world = World(made_of, Nothing(), lambda _: None)
+    world.run_day()
+    assert (len(world.people.viewers), len(world.people.catalogue)) == (50, 120)
+
+
+def test_those_of_later_periods_are_like_the_first():
+    made_of = options(viewers=20_000, movies=20_000, late_viewers=0.5, late_movies=0.5)
+    first, late = make_catalogue(made_of), later_movies(made_of, 2, make_catalogue(made_of).directions)
+    people = later_viewers(made_of, 2)
+    assert people.taste.std() == pytest.approx(1, abs=0.02)
+    assert people.activity.mean() == pytest.approx(1, abs=0.05)
+    assert late.fame.mean() == pytest.approx(1, abs=0.1)
+    assert np.corrcoef(late.fame_score, late.quality)[0, 1] == pytest.approx(0.62, abs=0.02)
+    for genre in range(3):  # a taste for one is a taste for what is to come of it
+        old, new = (movies.factors[movies.genres[:, genre]].mean(axis=0) for movies in (first, late))
+        assert old == pytest.approx(new, abs=0.03)
+    assert not set(first.ids) & set(late.ids)
+
+
 def test_evenings_are_busier_than_nights():
     _, lines, _ = live(Nothing(), viewers=1_000)
     hours = Counter(event.time_us // 3_600_000_000 % 24 for event in events(lines) if isinstance(event, Received))
@@ -101,9 +159,70 @@ def test_no_list_is_better_than_the_best_and_none_is_worse_than_harmful():
         assert (sample.got <= sample.best + 1e-6).all()
         assert (sample.alone <= sample.best + 1e-6).all()
         assert report.pleasure == pytest.approx(sample.got.mean())
+        assert report.regret == pytest.approx(sample.best.mean() - sample.got.mean())
+        assert report.regret > 0.01
         if recommender.name == "nothing":
             assert sample.share() == 0
             assert report.recommended == 0
+
+
+class Best:
+    """Knows the truth, and shows the one movie that is worth most."""
+
+    name = "best"
+
+    def recommend(self, who, situation):
+        sessions = Sessions(who, situation.alternatives, situation.minute)
+        attraction, gain = Oracle(situation.people).of_everything(sessions)
+        worth, ids = attraction * gain, situation.people.catalogue.ids
+        shown = [(ids[item],) if row[item] > 0 else () for item, row in zip(worth.argmax(1), worth, strict=True)]
+        return Answers("best:0", [Answer(items) for items in shown])
+
+
+def test_who_shows_the_best_list_leaves_no_regret():
+    (best,), (random,) = (
+        live(kind(), viewers=200, list_length=1, oracle_sessions=80)[2] for kind in (Best, Random)
+    )
+    assert best.regret == pytest.approx(0, abs=1e-6)
+    assert best.share == pytest.approx(1, abs=1e-4)
+    for report in (best, random):
+        assert 30 < report.sample.who.size < report.sessions  # of a sample, but of the same
+        assert report.regret == pytest.approx((report.sample.best - report.sample.got).mean())
+        assert report.best == pytest.approx(report.sample.best.mean())
+    assert random.regret > 0.01
+
+
+class Echo:
+    """Shows what each viewer would have found; or, if wanted, all there is, where that is nothing."""
+
+    name = "echo"
+
+    def __init__(self, to_the_rest):
+        self.to_the_rest = to_the_rest
+        self.helped = set()
+
+    def recommend(self, who, situation):
+        ids = situation.people.catalogue.ids
+        rest = ids if self.to_the_rest else ()
+        own = situation.alternatives
+        self.helped |= {(str(viewer + 1), situation.minute) for viewer in who[own < 0].tolist()}
+        return Answers("echo:0", [Answer((ids[item],) if item >= 0 else rest) for item in own.tolist()])
+
+
+def test_only_what_would_not_have_been_watched_is_caused():
+    _, _, (report,) = live(Echo(to_the_rest=False), oracle_sessions=0)
+    assert report.recommended > 0.3
+    assert report.caused == 0
+    echo = Echo(to_the_rest=True)
+    _, lines, (report,) = live(echo, oracle_sessions=0)
+    caused, goes_on = 0, {}
+    for event in events(lines):
+        if isinstance(event, Watch):
+            if event.minute == 0:
+                goes_on[event.user] = (event.user, (event.time_us - START_US) // 60_000_000) in echo.helped
+            caused += goes_on[event.user]
+    assert report.caused == caused / report.minutes
+    assert 0.1 < report.caused < report.recommended
 
 
 def test_popularity_beats_chance_and_chance_beats_nothing():

@@ -76,11 +76,10 @@ class Knowledge:
         self._seed = seed
         self._unknown = unknown
         self._odd = odd
-        self._index = {item: index for index, item in enumerate(catalogue.ids)}
 
     def movie(self, item: str) -> Document | None:
         """What `/movie/<id>` says, nothing where the id is not known."""
-        index = self._index.get(item)
+        index = self._catalogue.index.get(item)
         return None if index is None else self._as_known("movie", item, self._movie(index), ODD_MOVIES)
 
     def user(self, user: str) -> Document | None:

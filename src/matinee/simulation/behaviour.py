@@ -136,6 +136,12 @@ class Remembered:
         self.count = np.zeros(n_viewers, dtype=np.int32)
         """Of each viewer, the movies started since the world began."""
 
+    def grow(self, n_viewers: int) -> None:
+        """There are so many viewers by now; the new ones have seen nothing."""
+        more = n_viewers - self.count.size
+        self.items = np.pad(self.items, ((0, more), (0, 0)), constant_values=-1)
+        self.count = np.pad(self.count, (0, more))
+
     def add(self, who: Indices, items: Indices) -> None:
         """See `Seen.add`."""
         self.items[who, self.count[who] % self.items.shape[1]] = items

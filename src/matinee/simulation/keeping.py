@@ -12,7 +12,8 @@ from matinee.core.files import check_format, replacing
 from matinee.simulation.options import WorldOptions
 from matinee.simulation.world import World
 
-WORLD_FORMAT = 1
+WORLD_FORMAT = 2
+"""1 holds nobody of later periods than the first; they come when it is taken up."""
 
 
 def keep(world: World, path: Path) -> None:

@@ -16,12 +16,12 @@ class WorldOptions:
 
     Attributes:
         start_us: when it begins, UTC microseconds; lines carry UTC.
-        viewers: people, those who join later among them.
-        movies: titles, those that come out later among them.
+        viewers: people of the first period, those who join within it among them.
+        movies: titles of the first period, those that come out within it among them.
         seed: of everything that is drawn.
-        days: the days over which the late ones arrive.
-        late_viewers: the share of viewers who join within `days`.
-        late_movies: the share of movies that come out within `days`.
+        days: how long a period is. The world goes on, and in each further one as many join and come out again.
+        late_viewers: the share of viewers who join within the first period.
+        late_movies: the share of movies that come out within the first period.
         sessions_a_day: how often the average viewer opens the service.
         drift_a_day: the share of a taste's variance that a day replaces.
         past_ratings: ratings of the average viewer from the days before the world begins.
@@ -58,6 +58,11 @@ class WorldOptions:
                 raise ConfigurationError(f"{name} is a share, 0 to 1, not {getattr(self, name)}")
         if min(self.sessions_a_day, self.past_ratings, self.oracle_sessions, self.seed) < 0:
             raise ConfigurationError("sessions_a_day, past_ratings, oracle_sessions and seed cannot be negative")
+
+    @property
+    def period_minutes(self) -> int:
+        """How long a period is."""
+        return self.days * MINUTES_A_DAY
 
 
 def draws(seed: int, purpose: str, *numbers: int) -> np.random.Generator:

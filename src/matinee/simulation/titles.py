@@ -28,8 +28,10 @@ _PATTERNS = (
 _ODD_SHARE = 0.01
 
 
-def name_movies(random: np.random.Generator, year: NDArray[np.int16]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Ids and titles of as many movies as there are years; no id comes twice.
+def name_movies(
+    random: np.random.Generator, year: NDArray[np.int16], part: int = 1
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Ids and titles of as many movies as there are years; no id comes twice, and none is one of another part.
 
     One in a hundred is odd as real ones are: `m*a*s*h`'s stars, an underscore for a colon, no year at all.
 
@@ -45,7 +47,7 @@ def name_movies(random: np.random.Generator, year: NDArray[np.int16]) -> tuple[t
     for number, its_year, oddness in zip(numbers, year.tolist(), odd.tolist(), strict=True):
         rest, pattern = divmod(number, len(_PATTERNS))
         first, second = divmod(rest, len(_SECOND))
-        words = _PATTERNS[pattern].format(_FIRST[first], _SECOND[second])
+        words = _PATTERNS[pattern].format(_FIRST[first], _SECOND[second]) + (f" {part}" if part > 1 else "")
         titles.append(words.title().replace("'S", "'s"))
         ids.append(_id(words.replace("'", "").replace(" ", "+"), its_year, oddness))
     return tuple(ids), tuple(titles)

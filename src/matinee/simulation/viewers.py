@@ -1,12 +1,13 @@
 """The people of a world, and the truth about their tastes."""
 
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from matinee.simulation.catalogue import N_FACTORS
-from matinee.simulation.options import MINUTES_A_DAY, WorldOptions, draws
+from matinee.simulation.options import WorldOptions, draws
 
 OCCUPATIONS = (
     "other or not specified", "academic/educator", "artist", "clerical/admin", "college/grad student",
@@ -41,7 +42,12 @@ class Viewers:
     is_woman: NDArray[np.bool_]
 
     def __len__(self) -> int:
-        return len(self.kindness)
+        return len(self.is_woman)
+
+    def add(self, others: Self) -> None:
+        """Others take their places behind these. Who looks one up meanwhile finds a whole viewer, or none."""
+        for name in self.__slots__:  # the length is that of the last one
+            setattr(self, name, np.concatenate([getattr(self, name), getattr(others, name)]))
 
     def drift(self, random: np.random.Generator, share: float) -> None:
         """A day passes over all tastes: p ← √(1−share)·p + √share·ε, which keeps their distribution."""
@@ -55,15 +61,27 @@ class Viewers:
 
 
 def make_viewers(options: WorldOptions) -> Viewers:
-    """Draw the viewers.
+    """Draw the viewers of the first period.
 
     Activity is 0.12 + 0.88·g, g a gamma variable of shape 0.6 and mean 1: MovieLens 1M's ratings a user, from 20
     upwards with a mean of 166, have that shape.
     """
-    random = draws(options.seed, "viewers")
+    return _draw(options, period=0)
+
+
+def later_viewers(options: WorldOptions, period: int) -> Viewers:
+    """Draw those who join within a later period (1, 2, …): the late ones of viewers that are drawn anew."""
+    drawn = _draw(options, period)
+    late = drawn.joined_minute > 0
+    return Viewers(*(getattr(drawn, name)[late] for name in Viewers.__slots__))
+
+
+def _draw(options: WorldOptions, period: int) -> Viewers:
+    random = draws(options.seed, "viewers", period)
     n = options.viewers
     late = random.random(n) < options.late_viewers
-    joined = np.where(late, random.integers(1, options.days * MINUTES_A_DAY + 1, n), 0)
+    begins, length = period * options.period_minutes, options.period_minutes
+    joined = np.where(late, begins + random.integers(1, length + 1, n), 0)
     return Viewers(
         taste=random.standard_normal((n, N_FACTORS), dtype=np.float32),
         kindness=(_KINDNESS_SD * random.standard_normal(n)).astype(np.float32),

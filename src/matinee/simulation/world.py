@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from matinee.core.clock import SECOND
 from matinee.simulation.behaviour import Indices, People, Remembered, choose, minutes_watched, rates, ratings
-from matinee.simulation.catalogue import make_catalogue
+from matinee.simulation.catalogue import later_movies, make_catalogue
 from matinee.simulation.dirt import soil
 from matinee.simulation.disturbances import Disturbance
 from matinee.simulation.lines import MinuteLog, minute_us
@@ -18,7 +18,7 @@ from matinee.simulation.oracle import Oracle, Sessions, Values, list_value
 from matinee.simulation.past import live_past, past_lines
 from matinee.simulation.recommenders import Answers, Recommender, Situation
 from matinee.simulation.report import DayReport, Tally
-from matinee.simulation.viewers import make_viewers
+from matinee.simulation.viewers import later_viewers, make_viewers
 
 Write = Callable[[list[bytes]], None]
 """Takes the lines of a minute."""
@@ -89,7 +89,6 @@ class World:
         self._disturbances = disturbances
         self._oracle = Oracle(self.people)
         self._ids = tuple(item.encode() for item in catalogue.ids)
-        self._index = {item: index for index, item in enumerate(catalogue.ids)}
         self._busy = np.zeros(len(viewers), dtype=np.bool_)
         self._watching = _Watching.nobody()
         self._tally = self._new_tally()
@@ -113,15 +112,31 @@ class World:
         } | watching
 
     def take_up(self, state: Mapping[str, NDArray[np.generic]]) -> None:
-        """Go on from a state of a world with the same options; the arrays are copied."""
-        own = self.state()
+        """Go on from a state of a world with the same options that is no younger; the arrays are copied."""
+        minutes = (self.minute, int(state["minute"]))
+        past, present = (minute // self.options.period_minutes for minute in minutes)
+        for period in range(past + 1, present + 1):
+            self._grow(period)
         self.minute = int(state["minute"])
-        for name, array in own.items():
+        for name, array in self.state().items():
             if name != "minute" and not name.startswith("watching_"):
-                array[...] = state[name]
+                array[: len(state[name])] = state[name]  # one of format 1 lacks those of later periods
         columns = (state[f"watching_{name}"] for name in _Watching.__slots__)
         self._watching = _Watching(*(np.array(column) for column in columns))
+        self._tally = self._new_tally()
         self._look_around()
+
+    def _grow(self, period: int) -> None:
+        """A later period begins: who will join within it, and what will come out, is there from now on."""
+        viewers, catalogue = self.people.viewers, self.people.catalogue
+        viewers.add(later_viewers(self.options, period))
+        catalogue.add(later_movies(self.options, period, catalogue.directions))
+        self._ids = tuple(item.encode() for item in catalogue.ids)
+        self._remembered.grow(len(viewers))
+        self.starts = np.pad(self.starts, (0, len(catalogue) - self.starts.size))
+        more = (0, len(viewers) - self._busy.size)
+        self.pleasure, self.sessions = np.pad(self.pleasure, more), np.pad(self.sessions, more)
+        self._busy = np.pad(self._busy, more)
 
     def live_through_past(self) -> int:
         """Write what was rated before the world begins, if anything was. Returns the lines."""
@@ -207,10 +222,10 @@ class World:
 
     def _measure(self, sessions: Sessions, answers: Answers) -> tuple[Indices, NDArray[np.float32]]:
         """The lists, (s, places), and how attractive each place is; what they are worth is noted."""
-        length = self.options.list_length
+        length, index = self.options.list_length, self.people.catalogue.index
         items = np.full((sessions.who.size, length), -1, dtype=np.int32)
         for row, answer in enumerate(answers.each):
-            found = [self._index.get(item, -1) for item in dict.fromkeys(answer.items[:length])]
+            found = [index.get(item, -1) for item in dict.fromkeys(answer.items[:length])]
             items[row, : len(found)] = found
         attraction, gain = self._oracle.of_lists(sessions, items)
         value, alone = list_value(attraction, gain), self._oracle.alternative(sessions)
@@ -292,6 +307,9 @@ class World:
         day = self.minute // MINUTES_A_DAY - 1
         n_out = int(np.count_nonzero(self.people.catalogue.out_minute <= self.minute))
         report = self._tally.report(day, n_out)
-        self._tally = self._new_tally()
         self.people.viewers.drift(self._draws("drift"), self.options.drift_a_day)
+        period, within = divmod(self.minute, self.options.period_minutes)
+        if within == 0:
+            self._grow(period)
+        self._tally = self._new_tally()
         return report
