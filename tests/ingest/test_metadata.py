@@ -199,6 +199,15 @@ def test_an_id_that_fails_is_tried_again_at_growing_intervals(place):
         assert its.requests == 17
 
 
+def test_ids_that_fail_together_are_not_due_together_again(place):
+    everybody_watches(place.lake)
+    with apis(Manners(faults={Fault.BROKEN_JSON: 1.0})) as its:
+        assert place.describe(its, user_url="").results["item"] == {"not_json": len(ITEMS)}
+    with State(place.home) as state:
+        waits = state._connection.execute("SELECT due_us - asked_us FROM ids WHERE asked_us").fetchall()
+    assert len(set(waits)) == len(waits) == len(ITEMS)
+
+
 def test_while_an_api_is_away_it_is_left_alone_and_the_other_goes_on(place):
     everybody_watches(place.lake)
     with apis(Manners(faults={Fault.SERVER_ERROR: 1.0})) as bad, apis() as good:
