@@ -307,7 +307,7 @@ def test_tls_is_spoken_where_there_is_a_certificate(folder, haproxy):
         pytest.skip("openssl is not installed")
     pem.write_text((folder / "chain").read_text() + (folder / "key").read_text())
     trusted = ssl.create_default_context(cafile=str(pem))
-    with Toy() as toy, balanced(folder, [toy], haproxy=haproxy, tls_certificate=pem) as (url, *_):
+    with Toy() as toy, balanced(folder, [toy], haproxy=haproxy, tls_certificate=pem) as (url, administration, _):
         answer = httpx.get(url, verify=trusted)
         assert answer.status_code == 200
         assert answer.headers["strict-transport-security"] == "max-age=31536000"
@@ -319,3 +319,7 @@ def test_tls_is_spoken_where_there_is_a_certificate(folder, haproxy):
             httpx.get(url, verify=old)
         with pytest.raises(httpx.TransportError):
             httpx.get(url.replace("https", "http"))
+        toy.ready = False
+        until(lambda: administration.entries()[0].status == "DOWN", "the toy is down")
+        answer = httpx.get(url, verify=trusted)
+        assert (answer.status_code, answer.headers["strict-transport-security"]) == (503, "max-age=31536000")
