@@ -1,5 +1,6 @@
 """The queue in shared memory, against a list; and what another process sees of it at any moment."""
 
+import mmap
 import os
 from collections import deque
 
@@ -95,6 +96,30 @@ def test_a_block_that_no_ring_can_hold_is_refused_and_leaves_the_rest():
     assert queue.put([b"small"])
     assert not queue.put([bytes(2 * BYTES)])
     assert queue.first(CAPACITY).records() == [b"small"]
+
+
+@pytest.mark.skipif(not hasattr(mmap, "MADV_REMOVE"), reason="this system cannot make holes in memory")
+def test_memory_that_a_long_queue_took_is_given_back_and_can_be_taken_again():
+    queue, record = RecordQueue(20_000), bytes(range(250)) * 4
+
+    def held() -> int:
+        return os.fstat(queue.ring.file).st_blocks * 512
+
+    def write_all() -> None:
+        while (batch := queue.first(500)).n:
+            assert set(batch.records()) == {record}
+            queue.release(batch)
+
+    for _ in range(2):
+        while queue.put([record] * 10):
+            pass
+        assert queue.waiting > 19_000
+        assert held() > 19_000_000
+        write_all()
+        for _ in range(400):
+            assert queue.put([record])
+            write_all()
+        assert held() <= record_queue.KEPT_BYTES + mmap.PAGESIZE
 
 
 def test_the_memory_is_the_same_through_its_descriptor():

@@ -446,9 +446,11 @@ def test_what_waits_in_a_server_that_is_killed_is_written_by_its_writer(path: Pa
             server.wait()
             assert not is_gone(pid)  # it waits for the log
         eventually(lambda: is_gone(pid))
-    numbers = written(path)
-    assert numbers == list(range(len(numbers)))
-    assert 0 <= 4_001 - len(numbers) < ENCODED_TOGETHER
+    # On a busy machine it has a second writer, in a hurry: what one was appending, the other finds left over.
+    written_twice = len(numbers := written(path)) - len(first := list(dict.fromkeys(numbers)))
+    assert written_twice <= BATCH
+    assert first == list(range(len(first)))
+    assert 0 <= 4_001 - len(first) < ENCODED_TOGETHER
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,11 @@ RECORD_BYTES = 1_024
 the room of others."""
 LEAST_BYTES = 1 << 20
 """Of a ring, so that it holds a few of the longest records there can be."""
+KEPT_BYTES, GIVEN_BACK_BYTES = 1 << 20, 1 << 16
+"""Of a ring: what stays in memory when a long queue has been written, and what is given back at once of the rest.
+
+That much takes some 20 µs, which an answer may wait for.
+"""
 
 _WORDS = 16
 _ALIGN = 8
@@ -42,7 +47,8 @@ class Ring:
     def __init__(self, file: int) -> None:
         self.file = file
         weakref.finalize(self, os.close, file)
-        memory = memoryview(mmap.mmap(file, 0))
+        self._mapped = mmap.mmap(file, 0)
+        memory = memoryview(self._mapped)
         self._words = memory[:_WORDS].cast("Q")  # a word is written at once, or not at all
         self._blocks = memory[_WORDS:]
         self.size = len(self._blocks)
@@ -70,6 +76,18 @@ class Ring:
         at = position % self.size
         self._blocks[at : at + _LENGTH] = len(block).to_bytes(_LENGTH, "little")
         self._blocks[at + _LENGTH : at + _LENGTH + len(block)] = block
+
+    def forget(self, start: int, end: int) -> None:
+        """Let go of the memory from the first page that begins after `start` to the one that `end` is in.
+
+        It reads as zeros then.
+
+        Raises:
+            OSError: what it is mapped from cannot.
+        """
+        first = -(-(_WORDS + start) // mmap.PAGESIZE) * mmap.PAGESIZE
+        if first < _WORDS + end:
+            self._mapped.madvise(mmap.MADV_REMOVE, first, _WORDS + end - first)
 
     def blocks(self, start: int, end: int) -> Iterator[tuple[int, list[bytes]]]:
         """The blocks between two positions: the position behind each, and its records."""
@@ -116,7 +134,9 @@ class RecordQueue:
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
-        self.ring = Ring(_memory(_WORDS + max(LEAST_BYTES, capacity * RECORD_BYTES)))
+        file, self._gives_back = _memory(_WORDS + max(LEAST_BYTES, capacity * RECORD_BYTES))
+        self.ring = Ring(file)
+        self._reached = 0  # the place in the ring behind which no memory is in use
         self._head = self._tail = 0  # as in the ring; these are no business of other processes
         self._blocks: deque[tuple[int, int]] = deque()  # the end of each, and how many records are in it
         self.waiting = 0
@@ -130,6 +150,7 @@ class RecordQueue:
         size, needed = ring.size, taken(len(block))
         if not self.waiting:  # back to the beginning, whose memory is at hand
             self._head = self._tail = ring.released_until = -(-self._head // size) * size
+            self._give_back()
         left = size - self._head % size
         skipped = 0 if needed <= left else left
         if self._head + skipped + needed > self._tail + size:
@@ -137,7 +158,9 @@ class RecordQueue:
         if skipped:
             ring.write(self._head, b"")
             self._head += skipped
+            self._reached = size
         ring.write(self._head, block)
+        self._reached = max(self._reached, self._head % size + needed)
         self._head += needed
         ring.put_until = self._head  # last: whatever is before it is whole
         self._blocks.append((self._head, len(records)))
@@ -165,14 +188,25 @@ class RecordQueue:
         self.waiting = 0
         self._tail = self.ring.released_until = self._head
 
+    def _give_back(self) -> None:
+        """Return memory that only a long queue needed, a little at a time. Only where nothing waits."""
+        if self._gives_back and self._reached > KEPT_BYTES:
+            start = max(KEPT_BYTES, self._reached - GIVEN_BACK_BYTES)
+            self.ring.forget(start, self._reached)
+            self._reached = start
 
-def _memory(size: int) -> int:
-    """A file that is only in memory; where the system has none, one that has no name and all of its disk blocks."""
+
+def _memory(size: int) -> tuple[int, bool]:
+    """A file that is only in memory, and that it may have holes.
+
+    Where the system has none, one that has no name and all of its disk blocks, which it must keep: a map of a file
+    kills who writes into it when the disk is full.
+    """
     with suppress(AttributeError, OSError):
         file = os.memfd_create("matinee-telemetry", os.MFD_CLOEXEC)
         os.ftruncate(file, size)
-        return file
+        return file, True
     with tempfile.TemporaryFile() as stored:
         stored.write(bytes(size))
         stored.flush()
-        return os.dup(stored.fileno())
+        return os.dup(stored.fileno()), False
