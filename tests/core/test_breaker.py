@@ -1,3 +1,4 @@
+import asyncio
 import random
 from itertools import pairwise
 
@@ -138,3 +139,45 @@ def test_what_is_expected_to_take_long_may_be_given_more_time(store: Store):
     for _ in range(2 * FAILURES):
         assert store.breaker.call(store._answer, slow_seconds=5.0) == "here"
     assert store.breaker.state is State.CLOSED
+
+
+def test_what_is_awaited_is_guarded_alike(store: Store):
+    async def answer() -> str:
+        return store._answer()
+
+    def ask() -> str:
+        return asyncio.run(store.breaker.call_async(answer))
+
+    store.fails = True
+    for _ in range(FAILURES):
+        with pytest.raises(StoreUnavailable, match="away"):
+            ask()
+    with pytest.raises(CircuitOpen):
+        ask()
+    assert (store.calls, store.breaker.failed) == (FAILURES, FAILURES)
+    store.fails = False
+    store.clock.sleep(LONGEST_PAUSE)
+    assert ask() == "here"
+    assert store.breaker.state is State.CLOSED
+    store.seconds = (FAILURES + 0.01) * SLOW_SECONDS
+    assert ask() == "here"
+    assert store.breaker.state is State.OPEN
+
+
+def test_a_call_that_is_cancelled_decides_nothing_and_another_is_let_through(store: Store):
+    async def cancelled() -> None:
+        trying = asyncio.create_task(store.breaker.call_async(asyncio.Event().wait))
+        await asyncio.sleep(0)
+        with pytest.raises(CircuitOpen):
+            store.ask()
+        trying.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await trying
+
+    store.fails = True
+    store.ask_in_vain(FAILURES)
+    store.clock.sleep(LONGEST_PAUSE)
+    asyncio.run(cancelled())
+    assert (store.breaker.state, store.breaker.opened) == (State.HALF_OPEN, 1)
+    store.fails = False
+    assert store.ask() == "here"

@@ -4,11 +4,12 @@ import os
 import sqlite3
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 
 import httpx
 import pytest
-from fault_samples import CLOCK, all_answered, measured, metrics, named, total
+from fault_samples import CLOCK, all_answered, measured, metrics, named, seconds_until, total
 
 from matinee.log.sqlite import SqliteLog
 from matinee.serving.key_file import Scope, create_key
@@ -77,6 +78,38 @@ def test_a_log_that_somebody_holds_stalls_no_answer_and_what_is_lost_is_counted(
     assert (found["queued"], found["dropped"], found["offered"]) == (50, stalled["good"] - 50, stalled["good"])
     measured(fault="log held", requests=stalled["good"], records_lost=int(found["dropped"]),
              slowest=stalled["slowest"])  # fmt: skip
+
+
+def test_a_log_that_is_held_for_long_is_left_alone_by_posts(home, released):
+    _, token = create_key(home, "test", Scope.WRITE, clock=CLOCK)
+    path = home.data / "log.sqlite"
+    SqliteLog(path, CLOCK).close()
+    with server(home) as (url, _), ThreadPoolExecutor(8) as pool:
+        wait_for(url)
+        with closing(sqlite3.connect(path, isolation_level=None)) as holder:
+            holder.execute("BEGIN IMMEDIATE")
+            posts = [pool.submit(post, url, token, f"held-{number}") for number in range(8)]
+            opened = seconds_until(
+                lambda: metrics(url)['matinee_breaker_opened_total{store="event_log"}'] > 0, "it is left alone"
+            )
+            refused = []
+
+            def at_once():
+                asked = time.monotonic()
+                refused.append(post(url, token, "held-8"))
+                return "left alone" in refused[-1].json()["detail"] and time.monotonic() - asked
+
+            took = until(at_once, "a post is refused without asking the log")
+            assert metrics(url)['matinee_breaker_state{store="event_log"}'] > 0
+            refused += [one.result() for one in posts]
+            holder.execute("ROLLBACK")
+        back = seconds_until(lambda: post(url, token, "held-8").status_code == 202, "posts are taken again")
+        assert metrics(url)['matinee_breaker_state{store="event_log"}'] == 0
+        assert metrics(url)["matinee_events_accepted_total"] == 1
+    assert {one.status_code for one in refused} == {503}
+    assert all(int(one.headers["Retry-After"]) > 0 for one in refused)
+    assert "event_log" in {line["store"] for line in named(home, "breaker_opened")}
+    measured(fault="log held for long, posts", opened=opened, refused_after=took, back=back)
 
 
 def test_a_damaged_log_costs_its_records_and_no_answer(home, released):

@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 from serving_samples import make_bundle, new_home, server, wait_for
 from structlog.testing import capture_logs
 
-from matinee.core.clock import DAY, HOUR, SystemClock
+from matinee.core.breaker import FAILURES, LONGEST_PAUSE, State
+from matinee.core.clock import DAY, HOUR, ManualClock, SystemClock
 from matinee.core.errors import OutOfRoom, RetryableError, StoreUnavailable
 from matinee.core.home import Home
 from matinee.core.ids import is_id
@@ -195,8 +196,8 @@ class Log:
 
 
 @contextmanager
-def sink_of(log):
-    sink = EventSink(lambda: log)
+def sink_of(log, clock=CLOCK):
+    sink = EventSink(lambda: log, clock)
     try:
         yield sink
     finally:
@@ -280,6 +281,58 @@ def test_while_the_log_hangs_posts_are_refused_and_nothing_of_them_is_written(mo
         asyncio.run(posts(sink))
         assert log.appended == [(0, [b"first"])]
         assert (sink.accepted, sink.refused) == (1, 4)
+
+
+def test_a_log_that_fails_again_and_again_is_left_alone_and_then_one_post_tries_it():
+    log, clock = Log(StoreUnavailable("away")), ManualClock()
+
+    async def refused(sink, why):
+        with pytest.raises(StoreUnavailable, match=why) as told:
+            await sink.append("key:a", [b"lost"])
+        assert "same ids" in told.value.remedy
+
+    async def posts(sink):
+        for _ in range(FAILURES):
+            await refused(sink, "does not answer")
+        await refused(sink, "left alone")
+        assert log.closed == FAILURES  # it was not opened again
+        log.go.clear()
+        clock.sleep(LONGEST_PAUSE)
+        trying = asyncio.create_task(refused(sink, "does not answer"))
+        await asyncio.sleep(0)
+        await refused(sink, "left alone")  # meanwhile
+        log.go.set()
+        await trying
+        await refused(sink, "left alone")
+        log.error = None
+        clock.sleep(LONGEST_PAUSE)
+        await sink.append("key:a", [b"kept"])
+
+    with sink_of(log, clock) as sink:
+        asyncio.run(posts(sink))
+        assert (sink.accepted, sink.refused) == (1, FAILURES + 4)
+        assert (sink.breaker.state, sink.breaker.opened) == (State.CLOSED, 2)
+    assert log.appended == [(0, [b"kept"])]
+
+
+def test_posts_that_have_no_turn_while_the_log_hangs_are_failures_of_it(monkeypatch):
+    monkeypatch.setattr(event_sink, "TURN_SECONDS", 0.05)
+    log, clock = Log(), ManualClock()
+    log.go.clear()
+
+    async def posts(sink):
+        first = asyncio.create_task(sink.append("key:a", [b"first"]))
+        await asyncio.sleep(0)
+        await asyncio.gather(*(sink.append("key:a", [b"late"]) for _ in range(FAILURES)), return_exceptions=True)
+        with pytest.raises(StoreUnavailable, match="left alone"):
+            await sink.append("key:a", [b"refused"])
+        log.go.set()
+        await first
+        await sink.append("key:a", [b"next"])  # one that was written says that the log is back
+
+    with sink_of(log, clock) as sink:
+        asyncio.run(posts(sink))
+    assert log.appended == [(0, [b"first"]), (0, [b"next"])]
 
 
 def test_stopping_refuses_what_waits_and_finishes_what_is_being_written():
@@ -445,7 +498,7 @@ def test_what_is_posted_again_is_counted_as_duplicate_and_nothing_is_lost(tmp_pa
 
 def test_a_log_that_was_taken_away_is_503_once_and_then_a_new_one(tmp_path: Path):
     path = tmp_path / "log.sqlite"
-    sink = EventSink(lambda: SqliteLog(path, CLOCK))
+    sink = EventSink(lambda: SqliteLog(path, CLOCK), CLOCK)
     try:
         asyncio.run(sink.append("key:a", [b"one"]))
         for file in tmp_path.iterdir():
@@ -477,7 +530,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_full_disk_takes_nothing_and_goes_on_when_there_is_room(small_disk: Path):
-    sink = EventSink(lambda: SqliteLog(small_disk / "log.sqlite", CLOCK))
+    sink = EventSink(lambda: SqliteLog(small_disk / "log.sqlite", CLOCK), CLOCK)
     try:
         asyncio.run(sink.append("key:a", [b"one"]))
         ballast = small_disk / "ballast"

@@ -6,7 +6,8 @@ So a broken store costs answers nothing, and gets room to recover (Nygard 2007, 
 import logging
 import random
 import threading
-from collections.abc import Callable
+from asyncio import CancelledError
+from collections.abc import Awaitable, Callable
 from enum import IntEnum
 from typing import TypeVar
 
@@ -110,12 +111,33 @@ class Breaker:
             self.failed += 1
             self._failed(str(error))
             raise
-        took = self._clock.monotonic() - start
+        self._answered(self._clock.monotonic() - start, slow_seconds)
+        return found
+
+    async def call_async(
+        self, body: Callable[..., Awaitable[_Result]], *given: object, slow_seconds: float = SLOW_SECONDS
+    ) -> _Result:
+        """As `call`, for what is awaited. Of a call that is cancelled nothing is concluded."""
+        if self._open_until is not None:
+            self._enter_half_open()
+        start = self._clock.monotonic()
+        try:
+            found = await body(*given)
+        except CancelledError:
+            self._trying = False
+            raise
+        except Exception as error:
+            self.failed += 1
+            self._failed(str(error))
+            raise
+        self._answered(self._clock.monotonic() - start, slow_seconds)
+        return found
+
+    def _answered(self, took: float, slow_seconds: float) -> None:
         if took > slow_seconds:
             self._failed(f"it took {took * 1e3:.0f} ms", counts=int(took / slow_seconds))
         elif self._in_a_row or self._open_until is not None:
             self._succeeded()
-        return found
 
     def _enter_half_open(self) -> None:
         with self._lock:

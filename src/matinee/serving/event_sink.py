@@ -2,7 +2,7 @@
 
 One thread appends, so that posts take turns in order and a log that hangs holds up nothing else. A post that has
 waited for its turn for too long is taken back, whole; one that is being written is waited for, since only then is
-it known whether it is in the log.
+it known whether it is in the log. A log that fails again and again is left alone for a while.
 """
 
 import asyncio
@@ -13,6 +13,8 @@ from contextlib import suppress
 from queue import SimpleQueue
 from zlib import crc32
 
+from matinee.core.breaker import Breaker, CircuitOpen
+from matinee.core.clock import Clock
 from matinee.core.errors import GenerationChanged, OutOfRoom, RetryableError, StoreUnavailable
 from matinee.core.logging import get_logger
 from matinee.log.base import EventLog
@@ -21,6 +23,8 @@ MAX_WAITING = 64
 """Posts that may wait for their turn; more are refused at once."""
 TURN_SECONDS = 2.0
 """How long a post waits for its turn."""
+SLOW_SECONDS = 2 * TURN_SECONDS
+"""What takes longer, waiting and writing, is as bad as what fails."""
 
 _REMEDY = "Send the same again, with the same ids, after the time that Retry-After says."
 _STOPPING = "the service is stopping"
@@ -33,13 +37,15 @@ class EventSink:
 
     Args:
         open_log: opens the log; called in the sink's thread, again after each failure.
+        clock: counts the pauses in which a log that failed is left alone.
     """
 
-    def __init__(self, open_log: Callable[[], EventLog]) -> None:
+    def __init__(self, open_log: Callable[[], EventLog], clock: Clock) -> None:
         self.accepted = 0
         """Events that are in the log."""
         self.refused = 0
         """Events that are not, because the log did not take them."""
+        self.breaker = Breaker("event_log", clock)
         self._open_log = open_log
         self._log: EventLog | None = None
         self._partitions: list[int] = []
@@ -64,7 +70,10 @@ class EventSink:
             raise StoreUnavailable(f"{self._waiting} posts wait for the event log already", remedy=_REMEDY)
         self._waiting += 1
         try:
-            await self._take_turn(producer, values)
+            await self.breaker.call_async(self._take_turn, producer, values, slow_seconds=SLOW_SECONDS)
+        except CircuitOpen as error:
+            self.refused += len(values)
+            raise StoreUnavailable("the event log fails, and is left alone for a while", remedy=_REMEDY) from error
         except RetryableError:
             self.refused += len(values)
             raise

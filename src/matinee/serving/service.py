@@ -116,7 +116,7 @@ class Service:
         self.load = Load(serving.shed_late_ms / 1e3)
         self.guard = Guard(home.data / KEYS, clock, everywhere=serving.require_key_everywhere)
         self.limits = Limits(serving)
-        self.events = EventSink(open_event_log)
+        self.events = EventSink(open_event_log, clock)
         self.telemetry = Telemetry(
             sink,
             clock,
@@ -163,7 +163,8 @@ class Service:
     @property
     def breakers(self) -> tuple[Breaker, ...]:
         """One for each store."""
-        return self.history.breaker, self.recommender.users_breaker, self.recommender.cache_breaker
+        by = self.recommender
+        return self.history.breaker, by.users_breaker, by.cache_breaker, self.events.breaker
 
     @property
     def why_not_ready(self) -> str:
