@@ -1,7 +1,9 @@
 """`matinee simulate`: the world on the command line, for people and programs."""
 
 import json
+from itertools import chain
 
+from kafka_brokers import new_topic, tansu, until
 from matinee.core.clock import SystemClock
 from matinee.log.open import open_log
 
@@ -34,6 +36,27 @@ def test_its_lines_go_to_a_file_or_to_an_event_log_and_are_the_same(matinee, tmp
     assert file.read_bytes().split(b"\n")[:-1] == logged
     assert len(logged) > told[0]["days"][0]["lines"] > 500  # the past comes before
     assert sum(told[0]["days"][0]["dirt"].values()) > 50
+
+
+def test_its_lines_go_to_kafka(matinee, tmp_path):
+    file, logged = tmp_path / "lines.log", []
+    with tansu(tmp_path) as broker:
+        url = broker.url(new_topic())
+        told = [matinee.json("simulate", "random", "--days", 1, "--lines", to, *SMALL) for to in (file, url)]
+        assert told[0] == told[1]
+        lines = file.read_bytes().split(b"\n")[:-1]
+        with open_log(url, SystemClock()) as log:
+            reader = log.reader(lambda _: 0)
+
+            def all_came():
+                batches = reader.poll(max_records=1_000_000, timeout=0.5)
+                logged.extend(chain.from_iterable(batch.values for batch in batches))
+                return len(logged) >= len(lines)
+
+            until(all_came)
+            assert reader.poll(max_records=1, timeout=0.5) == []
+            reader.close()
+    assert sorted(logged) == sorted(lines)
 
 
 def test_a_kept_world_goes_on_where_it_was(matinee, tmp_path):

@@ -1,6 +1,7 @@
 """Accidents and adversaries do what they are called, in their period and not outside it."""
 
 from collections import Counter
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -101,3 +102,26 @@ def test_shilling_accounts_rate_their_target_once_each(kind, aim, stars):
             world.people.catalogue.ids[i] for i in others[np.argsort(-world.people.catalogue.fame[others])][:4]
         }
         assert {event.rating for event in ratings if event.item in known} == {5}
+
+
+def mean_stars(kind):
+    """Of each filler, the mean of what the accounts of an attack gave it, and what everybody's ratings would be."""
+    attack = Shilling(NOON, 11, kind, accounts=400, fillers=60)
+    world, lines, _ = live(Nothing(), attack, sessions_a_day=0.0)
+    catalogue, given = world.people.catalogue, {}
+    for event in events(lines):
+        given.setdefault(catalogue.index[event.item], []).append(event.rating)
+    fillers = sorted(set(given) - {attack.target})
+    liked = [NormalDist(2.72 + catalogue.quality[filler], 0.86) for filler in fillers]
+    own = [1 + sum(1 - noisy.cdf(cut) for cut in (1.76, 2.54, 3.50, 4.68)) for noisy in liked]
+    return np.array([np.mean(given[filler]) for filler in fillers]), np.array(own)
+
+
+def test_an_average_attack_rates_each_movie_as_people_do_and_a_random_one_all_alike():
+    given, own = mean_stars("average")
+    assert given.size == 119
+    assert np.abs(given - own).max() < 0.35  # of some 200 ratings each: five times 0.07
+    assert np.corrcoef(given, own)[0, 1] > 0.95
+    given, own = mean_stars("random")
+    assert abs(np.corrcoef(given, own)[0, 1]) < 0.45  # five times 1/√119
+    assert given.std() < own.std() / 3

@@ -9,7 +9,8 @@ from itertools import chain
 import numpy as np
 import pytest
 
-from matinee.core.clock import ManualClock
+from kafka_brokers import new_topic, tansu, until
+from matinee.core.clock import ManualClock, SystemClock
 from matinee.core.home import Home
 from matinee.log.open import open_log
 from matinee.release.plan import publish
@@ -48,18 +49,42 @@ def test_a_server_that_is_not_there_or_hangs_has_failed_as_the_service_logs_it()
             assert answers.each[0].error.startswith("java.util.concurrent.TimeoutException: Request timeout to 127")
 
 
+OPTIONS = WorldOptions(start_us=1_700_006_400_000_000, viewers=50, movies=20)
+
+
 def test_its_lines_go_to_the_log_in_their_order(tmp_path):
     lines = []
-    options = WorldOptions(start_us=1_700_006_400_000_000, viewers=50, movies=20)
-    World(options, Nothing(), lines.extend).run_day()
+    World(OPTIONS, Nothing(), lines.extend).run_day()
     with open_log(f"sqlite:///{tmp_path / 'log.sqlite'}", ManualClock()) as log:
-        World(options, Nothing(), LogWriter(log, seed=0)).run_day()
+        World(OPTIONS, Nothing(), LogWriter(log, seed=0)).run_day()
         reader = log.reader(lambda _: 0)
         logged = []
         while records := reader.poll(max_records=100_000, timeout=0.0):
             logged += [value for batch in records for value in batch.values]
         reader.close()
     assert logged == lines
+
+
+def test_its_lines_go_to_kafka_and_none_is_lost_or_comes_twice(tmp_path):
+    lines, logged = [], {}
+    World(OPTIONS, Nothing(), lines.extend).run_day()
+    with tansu(tmp_path) as broker, open_log(broker.url(new_topic()), SystemClock()) as log:
+        World(OPTIONS, Nothing(), LogWriter(log, seed=0)).run_day()
+        reader = log.reader(lambda _: 0)
+
+        def all_came():
+            for batch in reader.poll(max_records=100_000, timeout=0.5):
+                logged.setdefault(batch.partition, []).extend(batch.values)
+            return sum(map(len, logged.values())) >= len(lines)
+
+        until(all_came)
+        assert reader.poll(max_records=1, timeout=0.5) == []
+        reader.close()
+    assert sorted(chain.from_iterable(logged.values())) == sorted(lines)
+    assert len(logged) == 3
+    place = {line: number for number, line in enumerate(lines)}
+    for values in logged.values():
+        assert [place[value] for value in values] == sorted(map(place.get, values))  # within a partition in order
 
 
 class Partitions:
