@@ -1,6 +1,7 @@
 """The generated files: each program reads its own, and the two balancers cannot drift apart."""
 
 import json
+import os
 import shlex
 import shutil
 import socket
@@ -134,6 +135,18 @@ def test_a_world_asks_the_balancer_and_is_described_and_metadata_is_asked_for_wh
     assert not any(word.startswith("MATINEE_") for word in programs(made.files["supervisord.conf"])["metadata"])
     made = plan(Settings(home=home.path, up=up, schedule=ScheduleSettings(train="")), home)
     assert list(programs(made.files["supervisord.conf"])) == ["ingest", "server1", "server2", "haproxy"]
+
+
+@pytest.mark.parametrize(("words", "viewers"), [(["--world", 1_234], "1234"), ([], "77")])
+def test_up_with_a_world_sets_its_viewers(folder, words, viewers):
+    """The option stands above the setting."""
+    environment = os.environ | {"MATINEE_HOME": str(folder / "home"), "MATINEE_SIMULATION__VIEWERS": "77"}
+    done = subprocess.run(
+        [sys.executable, "-m", "matinee", "up", "config", *map(str, words), "--json"],
+        capture_output=True, text=True, env=environment, check=True,
+    )  # fmt: skip
+    living = programs(json.loads(done.stdout)["supervisord.conf"])["world"]
+    assert living[living.index("--viewers") + 1] == viewers
 
 
 def test_the_files_in_deploy_are_what_the_command_makes():
