@@ -204,7 +204,7 @@ def test_a_log_that_was_locked_is_no_reason_to_hurry(path: Path):
 def test_how_long_no_core_was_free_is_told_apart_from_waiting_for_the_log(batch: TakeBatch, path: Path):
     held = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     sink = WriterProcess(f"sqlite:///{path}")
-    sink.append(batch(b"it runs"))
+    sink.append(batch(b"it runs"), hurry=True)
     held.execute("BEGIN IMMEDIATE")
     threading.Timer(0.5, held.rollback).start()
     begun = CLOCK.monotonic()
@@ -373,9 +373,11 @@ def test_a_writer_that_does_not_say_what_became_of_its_records_is_replaced(
         first = running(telemetry)
         os.kill(first, signal.SIGSTOP)
         eventually(lambda: is_gone(first))
+        monkeypatch.undo()  # no interpreter starts so quickly on a busy machine
     eventually(lambda: telemetry.counts().written == 20)
     assert telemetry.stop(20) == Counts(20, 20, 0, 0)
-    assert written(path) == list(range(20))
+    # One that was started in between may have been ended after it had appended them.
+    assert list(dict.fromkeys(written(path))) == list(range(20))
 
 
 def test_a_writer_of_idle_priority_that_hangs_is_replaced_while_another_one_writes(
