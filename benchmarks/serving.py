@@ -20,7 +20,8 @@ peak: requests a second by `wrk`, where it is installed: each path through the s
     looked up, 25% folded in and cached, 5% folded in now, all re-ranked), each in interleaved pairs with the
     constants; the median of the pairs' ratios and their spread. Processor time for each answer stands beside: it
     says the same where other programs take turns on the core. At half of that rate, p50 and p99 by the generator
-    described below. All again with a second server on the last core, which then shares it with `wrk`.
+    described below; the look-up also with the log stalled for as long. All rates again with a second server on the
+    last core, which then shares it with `wrk`: no core is left for the generator.
 latency: an open-loop generator at a fixed rate, half of the look-up's peak unless `--rate` says otherwise, timed
     from when each request was due. Interleaved: telemetry on, telemetry off, and the log stalled for ten of twelve
     seconds (another process holds its write lock; `--stall` says how long, and the rest follows). Every answer must
@@ -40,7 +41,7 @@ import os
 import random
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ from matinee.core.home import Home
 from matinee.core.logging import configure_logging
 from matinee.core.settings import LoggingSettings
 from serving_home import folded_in, looked_up, open_home, user
-from serving_latency import measure_latency, milliseconds, settled
+from serving_latency import measure_latency, milliseconds, settled, stalled
 from serving_load import have_wrk, open_loop, peak, to_last_core
 from serving_report import divided, seconds_so_far, show, spread, told
 from serving_servers import CONSTANTS, SETTINGS, Target, run_variant, running
@@ -94,9 +95,12 @@ class Paths:
         return [f"/recommend/{user(index)}" for index in self._cached]
 
 
+STALLED = "look_up_stalled"
+"""The look-up while nothing can be appended to the log."""
 CASES = {
     "look_up": ("matinee", "personal"),
     "look_up_quiet": ("quiet", "personal"),
+    STALLED: ("matinee", "personal"),
     "cached_fold_in": ("matinee", "folded_in"),
     "fresh_fold_in": ("uncached", "folded_in"),
     "re_ranked": ("reranking", "personal"),
@@ -110,7 +114,13 @@ CASES = {
 
 
 def one_peak(
-    targets: list[Target], paths: Sequence[str], file: Path, seconds: int, *, records: bool
+    targets: list[Target],
+    paths: Sequence[str],
+    file: Path,
+    seconds: int,
+    *,
+    records: bool,
+    meanwhile: AbstractContextManager[None],
 ) -> tuple[float, float, int]:
     """Requests a second of all targets together, processor microseconds for each, and records of answers lost.
 
@@ -120,19 +130,20 @@ def one_peak(
     recording = targets if records else []
     used = -sum(target.cpu_seconds() for target in targets)
     lost = -sum(settled(target)["dropped"] for target in recording)
-    found = peak([target.port for target in targets], file, seconds)
+    with meanwhile:
+        found = peak([target.port for target in targets], file, seconds)
     lost += sum(settled(target)["dropped"] for target in recording)
     used += sum(target.cpu_seconds() for target in targets)
     return sum(rate for rate, _ in found), used / sum(n for _, n in found) * 1e6, lost
 
 
 def measure_peak(
-    servers: dict[str, list[Target]], cases: Sequence[str], paths: Paths, scratch: Path, options: argparse.Namespace
+    servers: dict[str, list[Target]], home: Home, paths: Paths, scratch: Path, options: argparse.Namespace
 ) -> dict[str, Any]:
     """For each case rates and processor times, of it and of the constants, and the ratios of each round."""
     report: dict[str, Any] = {}
     file = scratch / "paths.txt"
-    for case in cases:
+    for case in options.cases:
         told(f"peak of {case}, {len(servers['constant'])} at once")
         variant, step = CASES[case]
         check_step(servers[variant], paths.of(case)[:20], step)
@@ -142,7 +153,14 @@ def measure_peak(
         for number in range(options.rounds + 1):
             for name, values in measured.items():
                 targets = servers[variant if name == case else name]
-                found = one_peak(targets, paths.of(case), file, options.seconds, records=name == case)
+                found = one_peak(
+                    targets,
+                    paths.of(case),
+                    file,
+                    options.seconds,
+                    records=name == case,
+                    meanwhile=stalled(home) if name == STALLED else nullcontext(),
+                )
                 if number:  # the first round warms up
                     values.append(found)
         rates = {name: [rate for rate, _, _ in of] for name, of in measured.items()}
@@ -162,8 +180,13 @@ def measure_peak(
 def measure_half_load(
     servers: dict[str, list[Target]], paths: Paths, found: dict[str, Any], options: argparse.Namespace
 ) -> None:
-    """Add to each case its milliseconds at half of its peak: the medians of the rounds, and their spread."""
+    """Add to each case its milliseconds at half of its peak: the medians of the rounds, and their spread.
+
+    But not to the one of the stalled log, which is open again.
+    """
     for case, of in found.items():
+        if case == STALLED:
+            continue
         rate = math.floor(of["requests_per_second"][case]["median"] / 2)
         told(f"{case} at half load, {rate}/s")
         target = servers[CASES[case][0]][0]
@@ -202,7 +225,7 @@ def measure(home: Home, scratch: Path, options: argparse.Namespace) -> Iterator[
     elif "peak" in options.only:
         with ExitStack() as stack:
             servers = start(stack, home, variants, cores[:1])
-            found = measure_peak(servers, options.cases, paths, scratch, options)
+            found = measure_peak(servers, home, paths, scratch, options)
             to_last_core()
             measure_half_load(servers, paths, found, options)
         if "look_up" in found:
@@ -211,11 +234,11 @@ def measure(home: Home, scratch: Path, options: argparse.Namespace) -> Iterator[
         if len(cores) > 1:
             with ExitStack() as stack:
                 servers = start(stack, home, variants, (cores[0], cores[-1]))
-                yield "peak_of_two", measure_peak(servers, options.cases, paths, scratch, options)
+                yield "peak_of_two", measure_peak(servers, home, paths, scratch, options)
     if "steps" in options.only:
         told("steps")
         cases = {case: (SETTINGS[CASES[case][0]], paths.of(case)[:CACHED_USERS], CASES[case][1])
-                 for case in options.cases if case not in {"mix", "look_up_quiet"}}  # fmt: skip
+                 for case in options.cases if case not in {"mix", "look_up_quiet", STALLED}}  # fmt: skip
         yield "steps", measure_steps(home, cases, options.seconds)
     if "fold_in" in options.only:
         told("fold-in")

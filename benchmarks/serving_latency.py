@@ -5,8 +5,8 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,15 @@ log.execute("BEGIN IMMEDIATE")
 time.sleep(float(sys.argv[3]))
 log.execute("ROLLBACK")
 """
+
+
+@contextmanager
+def stalled(home: Home) -> Iterator[None]:
+    """Let nobody append to the log while the block lasts."""
+    with closing(sqlite3.connect(home.data / "log.sqlite", isolation_level=None, timeout=10)) as log:
+        log.execute("BEGIN IMMEDIATE")
+        yield
+        log.execute("ROLLBACK")
 
 
 def records(home: Home) -> int:

@@ -79,9 +79,10 @@ def test_latency_accounts_for_every_record(report):
 @pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
 def test_a_peak_stands_beside_those_of_the_constants(report):
     one_core = {min(os.sched_getaffinity(0))}
-    found = report("peak", "--cases", "look_up", "--seconds", "1", on=one_core)
+    found = report("peak", "--cases", "look_up", "look_up_stalled", "--seconds", "1", on=one_core)
     assert "peak_of_two" not in found
-    assert set(found["peak"]) == {"look_up"}
+    assert set(found["peak"]) == {"look_up", "look_up_stalled"}
+    assert median(found["peak"]["look_up_stalled"]["requests_per_second"]["look_up_stalled"])
     of = found["peak"]["look_up"]
     rates = {name: median(values) for name, values in of["requests_per_second"].items()}
     costs = {name: median(values) for name, values in of["processor_microseconds"].items()}
