@@ -5,7 +5,9 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 from collections import Counter
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from urllib.error import URLError
 from urllib.request import urlopen
@@ -66,6 +68,23 @@ class Stream:
                 again = self.chance.sample(self.sent[partition][-200:], min(3, len(self.sent[partition])))
                 self._append([*new, *again], partition)
             self.n += 20
+
+    @contextmanager
+    def flowing(self):
+        """A thread produces all the time until the block is left."""
+        ending = threading.Event()
+
+        def work():
+            while not ending.wait(0.02):
+                self.produce()
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        try:
+            yield
+        finally:
+            ending.set()
+            thread.join()
 
     def count(self):
         """Lines that were acknowledged."""
@@ -187,6 +206,14 @@ def waited_for(port):
         return {key[1] for key, figure in shown(port).items() if key[0] == "matinee_ingest_waiting" and figure}
     except URLError:
         return None
+
+
+def partitions_of(port):
+    """What the process that shows its figures at this port reads; nothing where it does not listen yet."""
+    try:
+        return {int(key[1]) for key in shown(port) if key[0] == "matinee_ingest_lag_records"}
+    except URLError:
+        return set()
 
 
 def topic_records(broker, topic):

@@ -1,10 +1,17 @@
 """Who reads what of one topic: homes that each take in all of it, and processes of one home that share it."""
 
 from contextlib import closing
-from urllib.error import URLError
 
 import pytest
-from kafka_stream import PARTITIONS, Processes, Stream, check_exactly_once, shown, topic_records, waited_for
+from kafka_stream import (
+    PARTITIONS,
+    Processes,
+    Stream,
+    check_exactly_once,
+    partitions_of,
+    topic_records,
+    waited_for,
+)
 
 from kafka_brokers import apache_kafka, new_topic, tansu
 
@@ -32,14 +39,6 @@ def url(broker, topic):
 def stream(url):
     with closing(Stream(url)) as stream:
         yield stream
-
-
-def partitions_of(port):
-    """What the process that shows its figures at this port reads; nothing where it does not listen yet."""
-    try:
-        return {int(key[1]) for key in shown(port) if key[0] == "matinee_ingest_lag_records"}
-    except URLError:
-        return set()
 
 
 def finish(processes, records, stream, folder):
