@@ -53,6 +53,7 @@ bench: $(VENV)/.developer  ## The benchmarks (DATA=folder with the real data set
 	$(BIN)/python benchmarks/scale.py --largest 1
 	$(BIN)/python benchmarks/bundle.py --users 10000
 	$(BIN)/python benchmarks/reranking.py --data movielens-100k=$(DATA)/ml-100k
+	$(BIN)/python benchmarks/world.py
 
 soak: $(VENV)/.developer  ## Everything at once at 10,000 lines/s (MINUTES=10 SOAK_ARGS="--log kafka --viewers 1000000 --items 27000")
 	@mkdir -p benchmarks/results
