@@ -7,13 +7,14 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
+from types import SimpleNamespace
 
 import httpx
 import pytest
 from fault_samples import CLOCK, all_answered, measured, metrics
 
 from matinee.serving.key_file import Scope, create_key
-from operation.operation_samples import until, up
+from operation.operation_samples import balanced, until, up
 from serving.serving_samples import server, wait_for
 
 WANTED = 10_000
@@ -45,11 +46,16 @@ def left_open(url, first=b""):
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
+def in_service(running):
+    """The servers that get requests; a single check may have failed on a busy machine ("UP 2/3")."""
+    return [name for name, entry in running.entries().items() if entry.status.startswith("UP")]
+
+
 def test_behind_the_balancer_idle_connections_cost_nobody_an_answer(home, released):
     with up(home) as running:
         with left_open(running.url) as made, all_answered(running.url, at_least=500) as counted:
-            assert all(entry.is_up for entry in running.entries().values())
-        assert all(entry.is_up for entry in running.entries().values())
+            assert in_service(running) == ["server1", "server2"]
+        assert in_service(running) == ["server1", "server2"]
     measured(fault="idle connections, balancer", connections=len(made), requests=counted["good"],
              slowest=counted["slowest"])  # fmt: skip
 
@@ -155,3 +161,26 @@ def test_slow_clients_are_sent_away_by_a_server_and_cost_nobody_an_answer(home, 
     assert told["body"][0] == ["408"]
     measured(fault="slow clients, server", kept={name: round(seconds, 1) for name, (_, seconds) in told.items()},
              requests=counted["good"], slowest=counted["slowest"])  # fmt: skip
+
+
+def test_a_body_of_ten_megabytes_is_the_clients_mistake_behind_the_balancer_too(folder, home, released):
+    _, token = create_key(home, "test", Scope.WRITE, clock=CLOCK)
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+    asked = [("POST", "/v1/events"), ("POST", "/v1/recommendations"), ("GET", "/recommend/u003")]
+
+    def send(url, method, path, content):
+        return httpx.request(method, url + path, content=content, headers=headers, timeout=30)
+
+    with server(home) as (behind, _):
+        wait_for(behind)
+        ports = [SimpleNamespace(port=int(behind.rpartition(":")[2]))]
+        with balanced(folder, ports) as (url, administration, _):
+            for method, path in asked:
+                refused = send(url, method, path, bytes(10_000_000))
+                assert (refused.status_code, "10000000 bytes; up to 1000000" in refused.text) == (413, True)
+                # What does not say how long it is the server refuses half-read. HAProxy 2.6 may lose that answer.
+                with suppress(httpx.TransportError):
+                    assert send(url, method, path, iter([bytes(65_536)] * 160)).status_code in {400, 413}
+            assert httpx.get(f"{url}/recommend/u003").status_code == 200
+            assert [entry.status for entry in administration.entries()] == ["UP"]
+        assert not [name for name in metrics(behind) if 'status="500"' in name]

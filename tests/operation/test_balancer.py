@@ -141,6 +141,15 @@ def test_posts_of_every_length_that_a_server_takes_reach_it(folder, haproxy, hom
         assert sum(user.encode() in value for batch in batches for value in batch.values) == 66 + 1_000 + 1_000
 
 
+def test_a_body_that_is_announced_too_long_meets_no_server(folder, haproxy):
+    with Toy() as toy, balanced(folder, [toy], haproxy=haproxy, body_bytes=5_000) as (url, *_):
+        answers = [httpx.post(f"{url}/v1/events", content=b"x" * size) for size in (5_000, 5_001, 10_000_000)]
+        assert [len(body) for _, body in toy.asked] == [5_000]
+    assert [answer.status_code for answer in answers] == [200, 413, 413]
+    assert answers[-1].text == "The body has 10000000 bytes; up to 5000 are taken.\n"
+    assert_secured(answers[-1])
+
+
 def test_a_client_is_who_it_is_seen_to_be(folder, haproxy):
     with Toy() as toy, balanced(folder, [toy], haproxy=haproxy) as (url, *_):
         forged = {"X-Forwarded-For": "8.8.8.8", "Forwarded": "for=8.8.8.8", "X-Forwarded-Proto": "https"}

@@ -17,7 +17,14 @@ from operation_samples import HAPROXIES
 
 from matinee.core.errors import ConfigurationError, InvalidInput
 from matinee.core.home import Home
-from matinee.core.settings import MetadataSettings, ScheduleSettings, Settings, SimulationSettings, UpSettings
+from matinee.core.settings import (
+    MetadataSettings,
+    ScheduleSettings,
+    ServingSettings,
+    Settings,
+    SimulationSettings,
+    UpSettings,
+)
 from matinee.operation import haproxy
 from matinee.operation.layout import SERVER_CONNECTIONS, Balancer, Pair, Server, address, balancer_of, servers_of
 from matinee.operation.pair import files, keepalived, parse_server, shared_balancer
@@ -63,6 +70,14 @@ def test_statistics_and_administration_are_not_for_others(folder):
     text = haproxy.configuration(balancer_of(UpSettings(host="*"), Home(folder / "home"), SERVERS))
     assert "bind 127.0.0.1:8404\n" in text
     assert 'haproxy.sock" mode 600 ' in text
+
+
+def test_the_balancer_takes_bodies_as_long_as_its_servers_do(folder):
+    settings = Settings(serving=ServingSettings(max_body_bytes=123_456), up=UpSettings(server_port=0))
+    text = plan(settings, Home(folder / "home")).files["haproxy.cfg"]
+    assert "req.body_size gt 123456\n" in text
+    shared = files(PAIR, shared_balancer(UpSettings(), SERVERS, body_bytes=123_456))
+    assert "req.body_size gt 123456\n" in shared["haproxy.cfg"]
 
 
 def test_connections_stay_below_the_limit_of_open_files(folder):

@@ -176,7 +176,8 @@ def pair(
     from matinee.operation.layout import Pair  # noqa: PLC0415
     from matinee.operation.pair import files, parse_server, shared_balancer  # noqa: PLC0415
 
-    balancer = shared_balancer(load_settings().up, tuple(parse_server(server) for server in servers))
+    settings, named = load_settings(), tuple(parse_server(server) for server in servers)
+    balancer = shared_balancer(settings.up, named, body_bytes=settings.serving.max_body_bytes)
     made = files(Pair(balancers, virtual, interface, router_id), balancer)
     if into is None:
         _show(made, as_json=as_json)

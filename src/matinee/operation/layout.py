@@ -10,7 +10,7 @@ from pathlib import Path
 
 from matinee.core.errors import ConfigurationError, InvalidInput
 from matinee.core.home import Home
-from matinee.core.settings import SimulationSettings, UpSettings
+from matinee.core.settings import ServingSettings, SimulationSettings, UpSettings
 
 SERVER_CONNECTIONS = 512
 """Requests that the balancer lets one server have at once; further ones wait at the balancer.
@@ -20,6 +20,7 @@ sheds what takes it more than `serving.shed_late_ms` for all of them together.
 """
 CROWD = 32
 """Requests under way for each server from which on one that is late is taken to be busy, not lost."""
+BODY_BYTES = ServingSettings().max_body_bytes
 _OTHER_FILES = 256
 _LONGEST_SOCKET = 90
 """A socket's path may have 107 bytes, and HAProxy appends its process id and a suffix while it makes it."""
@@ -53,6 +54,7 @@ class Balancer:
         client_requests_per_second: of one address, over ten seconds; 0: no limit.
         tls_certificate: certificate chain and key in one PEM file; plain HTTP without.
         user: the system user and group to change to after binding; empty: none.
+        body_bytes: of a request that says how long its body is; a longer one is refused unread.
     """
 
     host: str
@@ -64,6 +66,7 @@ class Balancer:
     client_requests_per_second: int
     tls_certificate: Path | None = None
     user: str = ""
+    body_bytes: int = BODY_BYTES
 
     @property
     def address(self) -> str:
@@ -146,7 +149,9 @@ def servers_of(up: UpSettings) -> tuple[Server, ...]:
     return tuple(Server(f"server{number}", "127.0.0.1", port) for number, port in enumerate(ports, 1))
 
 
-def balancer_of(up: UpSettings, home: Home, servers: tuple[Server, ...]) -> Balancer:
+def balancer_of(
+    up: UpSettings, home: Home, servers: tuple[Server, ...], *, body_bytes: int = BODY_BYTES
+) -> Balancer:
     """The balancer of one machine.
 
     Raises:
@@ -166,6 +171,7 @@ def balancer_of(up: UpSettings, home: Home, servers: tuple[Server, ...]) -> Bala
         connections=_affordable(up.connections, len(servers)),
         client_requests_per_second=up.client_requests_per_second,
         tls_certificate=up.tls_certificate.absolute() if up.tls_certificate else None,
+        body_bytes=body_bytes,
     )
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from matinee.core.errors import InvalidInput
 from matinee.core.settings import UpSettings
 from matinee.operation import haproxy
-from matinee.operation.layout import Balancer, Pair, Server
+from matinee.operation.layout import BODY_BYTES, Balancer, Pair, Server
 from matinee.operation.templates import render
 
 PRIORITIES = (110, 100)
@@ -28,7 +28,7 @@ def parse_server(text: str) -> Server:
     return Server(name, host, int(port))
 
 
-def shared_balancer(up: UpSettings, servers: tuple[Server, ...]) -> Balancer:
+def shared_balancer(up: UpSettings, servers: tuple[Server, ...], *, body_bytes: int = BODY_BYTES) -> Balancer:
     """The balancer that runs on both machines, where Debian's package of HAProxy expects things."""
     return Balancer(
         host="*",  # the shared address is on one of the machines at a time
@@ -40,6 +40,7 @@ def shared_balancer(up: UpSettings, servers: tuple[Server, ...]) -> Balancer:
         client_requests_per_second=up.client_requests_per_second,
         tls_certificate=up.tls_certificate,
         user="haproxy",
+        body_bytes=body_bytes,
     )
 
 

@@ -41,7 +41,7 @@ def plan(settings: Settings, home: Home) -> Plan:
         ConfigurationError: a setting cannot be met.
     """
     servers = servers_of(settings.up)
-    balancer = balancer_of(settings.up, home, servers)
+    balancer = balancer_of(settings.up, home, servers, body_bytes=settings.serving.max_body_bytes)
     world = world_of(settings.simulation, balancer.url)
     command = [haproxy.program(), "-db", "-f", str(home.run / "haproxy.cfg")]
     return Plan(
