@@ -68,11 +68,16 @@ class Toy:
 
     def _run(self):
         self._loop.run_forever()
-        for task in asyncio.all_tasks(self._loop):
-            task.cancel()
-        self._server.close()
-        self._loop.run_until_complete(asyncio.sleep(0))
+        self._loop.run_until_complete(self._end())
         self._loop.close()
+
+    async def _end(self):
+        self._server.close()
+        while tasks := asyncio.all_tasks() - {asyncio.current_task()}:  # a late connection may begin one more
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.sleep(0)  # their connections are closed in the next turn
 
     async def _listen(self, listening):
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
