@@ -5,10 +5,12 @@ import sys
 import threading
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from matinee.core.mapped import MappedFile
+from matinee.core.mapped import MappedFile, reserve
+from small_disks import small_disk
 
 
 def test_it_is_whole_until_it_is_cut_short_and_again_when_it_is_as_long_as_it_was(tmp_path: Path):
@@ -34,6 +36,17 @@ def test_what_comes_to_stand_under_its_name_is_another_file(tmp_path: Path):
         assert file.is_whole()
         path.unlink()
         assert file.is_whole()
+
+
+def test_room_is_had_or_refused_before_anything_is_mapped_and_what_is_there_stays(tmp_path: Path):
+    with small_disk(tmp_path / "disk", "size=64k") as disk:
+        file = disk / "file"
+        file.write_bytes(b"kept")
+        reserve(file, 32_768)
+        assert file.read_bytes() == b"kept" + bytes(32_764)
+        assert file.stat().st_blocks * 512 >= 32_768
+        with pytest.raises(OSError, match="No space left"):
+            reserve(disk / "other", 65_536)
 
 
 @given(st.lists(st.integers(0, 1_000), min_size=1, max_size=20))

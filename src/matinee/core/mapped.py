@@ -6,8 +6,25 @@ still ends the process. One that grows has to be asked now and then, so that it 
 """
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
+
+
+def reserve(path: Path, length: int) -> None:
+    """Have room on the disk for the first `length` bytes of a file that is going to be mapped, and written so.
+
+    It is made where it is missing; what it holds stays. Touching a page that the disk has no room for would end the
+    process. Not for a file that this process has open: closing it here lets go of the locks that are held there.
+
+    Raises:
+        OSError: there is no room, or the file cannot be written.
+    """
+    with suppress(FileNotFoundError):
+        if path.stat().st_blocks * 512 >= length:
+            return
+    with path.open("ab") as file:
+        os.posix_fallocate(file.fileno(), 0, length)
 
 
 class MappedFile:

@@ -27,7 +27,7 @@ from matinee.core.errors import (
     StoreUnavailable,
 )
 from matinee.core.files import check_format, fsync_folder, write_atomically
-from matinee.core.mapped import MappedFile
+from matinee.core.mapped import MappedFile, reserve
 from matinee.history.moving import copy_without, swap
 from matinee.history.writer_lock import WriterLock
 
@@ -235,6 +235,8 @@ class Environment:
 
     def _open_environment(self) -> None:
         try:
+            if not self._read_only:
+                reserve(self.path / "lock.mdb", 64 * _MAX_READERS)  # for readers too: LMDB writes it as memory
             self._env = lmdb.open(
                 str(self.path), map_size=self._map_bytes, max_dbs=2, max_readers=_MAX_READERS, max_spare_txns=8,
                 readonly=self._read_only, create=not self._read_only, sync=False,
@@ -248,7 +250,7 @@ class Environment:
                 raise
         except (lmdb.CorruptedError, lmdb.InvalidError, lmdb.PageNotFoundError):
             raise
-        except lmdb.Error as error:
+        except (lmdb.Error, OSError) as error:
             raise self._explain(error) from error
 
     def _require_whole(self) -> None:

@@ -9,7 +9,7 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from matinee.core.errors import Locked
@@ -44,8 +44,7 @@ class WriterLock:
                 f"history {folder} is being written by process {holder}",
                 remedy="Stop that process (usually `matinee ingest`) first; one process writes at a time.",
             )
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, b"%d" % os.getpid(), 0)
+        _sign(self._descriptor)
 
     def share(self) -> None:
         """Let others in who share it."""
@@ -82,7 +81,7 @@ class WriterLock:
     def _take_turn(self) -> None:
         for _ in range(round(_TURN_SECONDS / _TURN_LOOK_SECONDS)):
             if _take(self._turn, fcntl.LOCK_EX):
-                os.pwrite(self._turn, b"%-20d" % os.getpid(), 0)
+                _sign(self._turn)
                 return
             time.sleep(_TURN_LOOK_SECONDS)
         holder = _holder(self._turn)
@@ -107,6 +106,12 @@ def _take(descriptor: int, kind: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def _sign(descriptor: int) -> None:
+    """Write this process's number into a lock's file. A full disk costs the number, not the lock."""
+    with suppress(OSError):
+        os.pwrite(descriptor, b"%-20d" % os.getpid(), 0)
 
 
 def _holder(descriptor: int) -> str:

@@ -12,6 +12,7 @@ import faulthandler
 import fcntl
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -76,8 +77,8 @@ class Crashes:
                 remedy=f"Make the {store} again (`matinee history rebuild`); until then answers do without it.",
             )
         if stamp is not None and self._file is not None:
-            self._file.write(f"opened {store} {stamp[0]} {stamp[1]} {data}\n")
-            self._file.flush()
+            with suppress(OSError):  # a full disk costs the mark, not the store
+                os.write(self._file.fileno(), f"opened {store} {stamp[0]} {stamp[1]} {data}\n".encode())
 
     def _marked(self, store: str) -> tuple[int, ...] | None:
         try:
@@ -112,7 +113,8 @@ class Crashes:
         stamp = _stamp(data)
         if stamp is not None and stamp[:2] == (device, inode):
             document = {"format_version": MARK_FORMAT, "file": list(stamp)}
-            write_json(self._folder / f"{store}.json", document)
+            with suppress(OSError):  # likewise
+                write_json(self._folder / f"{store}.json", document)
 
 
 def _stamp(data: Path) -> tuple[int, int, int] | None:

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from matinee.core.erasures import Erasures
 from matinee.core.errors import Corrupt, Locked
 from matinee.core.logging import get_logger
-from matinee.core.mapped import MappedFile
+from matinee.core.mapped import MappedFile, reserve
 
 FOLDER = "fold_cache-1"
 """Its name in the home's `run/`; the number is the format's."""
@@ -199,6 +199,7 @@ class FoldCache:
     def _open(self) -> None:
         self._folder.mkdir(mode=0o700, exist_ok=True)
         self._admit(self._folder / "data.mdb")
+        reserve(self._folder / "lock.mdb", 64 * _MAX_READERS)  # LMDB writes it as memory
         env = lmdb.open(
             str(self._folder), map_size=self._bytes, max_dbs=0, max_readers=_MAX_READERS, max_spare_txns=8,
             sync=False, metasync=False, readahead=False,
