@@ -25,7 +25,7 @@ LINES = {
 def test_a_soak_of_seconds_loses_nothing_and_tells_of_every_role(tmp_path, tmp_path_factory):
     report = tmp_path / "soak.json"
     given = {
-        "minutes": 0.2, "every": 2, "viewers": 400, "items": 200, "past": 10, "rate": 300, "dirt": 0.1,
+        "minutes": 0.1, "every": 1, "viewers": 400, "items": 200, "past": 10, "rate": 300, "dirt": 0.1,
         "maintain": 2, "model": "popularity", "times": "clock",
     }  # fmt: skip
     words = [word for name, value in given.items() for word in (f"--{name}", str(value))]
