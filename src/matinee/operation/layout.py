@@ -12,13 +12,13 @@ from matinee.core.errors import ConfigurationError, InvalidInput
 from matinee.core.home import Home
 from matinee.core.settings import ServingSettings, SimulationSettings, UpSettings
 
-SERVER_CONNECTIONS = 512
+SERVER_CONNECTIONS = 384
 """Requests that the balancer lets one server have at once; further ones wait at the balancer.
 
-So many are answered within the 400 ms that they have, and are enough for the server to see that it is behind: it
-sheds what takes it more than `serving.shed_late_ms` for all of them together.
+As many as a server answers while a check of its health waits, whatever is asked, and enough for it to see that it is
+behind: it sheds what takes more than `serving.shed_late_ms` for all of them together.
 """
-CROWD = 32
+CROWD = 16
 """Requests under way for each server from which on one that is late is taken to be busy, not lost."""
 BODY_BYTES = ServingSettings().max_body_bytes
 _OTHER_FILES = 256
