@@ -15,8 +15,8 @@ from matinee.core.settings import ServingSettings, SimulationSettings, UpSetting
 SERVER_CONNECTIONS = 384
 """Requests that the balancer lets one server have at once; further ones wait at the balancer.
 
-As many as a server answers while a check of its health waits, whatever is asked, and enough for it to see that it is
-behind: it sheds what takes more than `serving.shed_late_ms` for all of them together.
+As many as a server answers while a check of its health waits, whatever is asked, and enough for it to see that it
+is behind: it sheds what takes more than `serving.shed_late_ms` for all of them together.
 """
 CROWD = 16
 """Requests under way for each server from which on one that is late is taken to be busy, not lost."""
