@@ -9,6 +9,7 @@ import time
 
 import httpx
 import numpy as np
+import pytest
 
 from matinee.cli.context import Context
 from matinee.cli.ingest import take_in
@@ -119,6 +120,7 @@ def lived(folder):
     return five_days, sixth
 
 
+@pytest.mark.timeout(900)  # six days of real asks, on a machine that does other work besides
 def test_viewers_get_more_from_matinee_and_more_again_once_it_has_learnt_from_them(tmp_path):
     five_days, sixth = lived(tmp_path)
     for twins, better, worse, at_least in (
