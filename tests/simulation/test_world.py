@@ -143,6 +143,9 @@ def test_those_of_later_periods_are_like_the_first():
         old, new = (movies.factors[movies.genres[:, genre]].mean(axis=0) for movies in (first, late))
         assert old == pytest.approx(new, abs=0.03)
     assert not set(first.ids) & set(late.ids)
+    again, later = later_viewers(made_of, 1), later_movies(made_of, 1, first.directions)
+    assert people.kindness[0] != again.kindness[0]  # nobody's twin
+    assert late.quality[0] != later.quality[0]
 
 
 def test_evenings_are_busier_than_nights():
