@@ -181,3 +181,70 @@ def test_a_call_that_is_cancelled_decides_nothing_and_another_is_let_through(sto
     assert (store.breaker.state, store.breaker.opened) == (State.HALF_OPEN, 1)
     store.fails = False
     assert store.ask() == "here"
+
+
+@pytest.mark.parametrize(
+    "end",
+    [asyncio.Future.cancel, lambda late: late.set_exception(StoreUnavailable("late"))],
+    ids=["cancelled", "failed"],
+)
+def test_a_call_from_before_it_opened_is_not_taken_for_the_trial(store: Store, end):
+    async def both() -> None:
+        late, decides = asyncio.Future(), asyncio.Future()
+        old = asyncio.create_task(store.breaker.call_async(lambda: late))
+        await asyncio.sleep(0)
+        store.ask_in_vain(FAILURES)
+        store.clock.sleep(LONGEST_PAUSE)
+        trial = asyncio.create_task(store.breaker.call_async(lambda: decides))
+        await asyncio.sleep(0)
+        end(late)
+        with pytest.raises((asyncio.CancelledError, StoreUnavailable)):
+            await old
+        assert (store.breaker.state, store.breaker.opened) == (State.HALF_OPEN, 1)
+        with pytest.raises(CircuitOpen):
+            store.ask()  # the trial is still under way
+        decides.set_result("here")
+        assert await trial == "here"
+
+    store.fails = True
+    asyncio.run(both())
+    assert store.breaker.state is State.CLOSED
+
+
+def test_an_answer_from_before_it_opened_closes_it_and_what_the_trial_finds_counts_once(store: Store):
+    async def both() -> None:
+        late, decides = asyncio.Future(), asyncio.Future()
+        old = asyncio.create_task(store.breaker.call_async(lambda: late, slow_seconds=2 * LONGEST_PAUSE))
+        await asyncio.sleep(0)
+        store.ask_in_vain(FAILURES)
+        store.clock.sleep(LONGEST_PAUSE)
+        trial = asyncio.create_task(store.breaker.call_async(lambda: decides))
+        await asyncio.sleep(0)
+        late.set_result("here")
+        assert await old == "here"
+        assert store.breaker.state is State.CLOSED
+        decides.set_exception(StoreUnavailable("away"))
+        with pytest.raises(StoreUnavailable, match="away"):
+            await trial
+        assert store.breaker.state is State.CLOSED
+        store.ask_in_vain(FAILURES - 2)
+        assert store.breaker.state is State.CLOSED
+        store.ask_in_vain()
+        assert store.breaker.state is State.OPEN
+
+    store.fails = True
+    asyncio.run(both())
+
+
+def test_a_trial_that_an_interrupt_ends_decides_nothing_and_another_is_let_through(store: Store):
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    store.fails = True
+    store.ask_in_vain(FAILURES)
+    store.clock.sleep(LONGEST_PAUSE)
+    with pytest.raises(KeyboardInterrupt):
+        store.breaker.call(interrupted)
+    assert (store.breaker.state, store.breaker.opened) == (State.HALF_OPEN, 1)
+    store.fails = False
+    assert store.ask() == "here"

@@ -6,7 +6,6 @@ So a broken store costs answers nothing, and gets room to recover (Nygard 2007, 
 import logging
 import random
 import threading
-from asyncio import CancelledError
 from collections.abc import Awaitable, Callable
 from enum import IntEnum
 from typing import TypeVar
@@ -72,7 +71,7 @@ class Breaker:
         self._first_pause, self._longest_pause = pauses
         self._pause = self._first_pause
         self._open_until: float | None = None
-        self._trying = False
+        self._trying = False  # whether a trial is under way; who began it ends it
         self._on_open = on_open
         self.opened = 0
         """How often it opened."""
@@ -102,68 +101,75 @@ class Breaker:
         Raises:
             CircuitOpen: it was not called.
         """
-        if self._open_until is not None:
-            self._enter_half_open()
+        is_trial = self._open_until is not None and self._enter_half_open()
         start = self._clock.monotonic()
         try:
             found = body(*given)
         except Exception as error:
             self.failed += 1
-            self._failed(str(error))
+            self._failed(str(error), is_trial)
             raise
-        self._answered(self._clock.monotonic() - start, slow_seconds)
-        return found
+        else:
+            self._answered(self._clock.monotonic() - start, slow_seconds, is_trial)
+            return found
+        finally:
+            if is_trial:
+                self._trying = False
 
     async def call_async(
         self, body: Callable[..., Awaitable[_Result]], *given: object, slow_seconds: float = SLOW_SECONDS
     ) -> _Result:
         """As `call`, for what is awaited. Of a call that is cancelled nothing is concluded."""
-        if self._open_until is not None:
-            self._enter_half_open()
+        is_trial = self._open_until is not None and self._enter_half_open()
         start = self._clock.monotonic()
         try:
             found = await body(*given)
-        except CancelledError:
-            self._trying = False
-            raise
         except Exception as error:
             self.failed += 1
-            self._failed(str(error))
+            self._failed(str(error), is_trial)
             raise
-        self._answered(self._clock.monotonic() - start, slow_seconds)
-        return found
+        else:
+            self._answered(self._clock.monotonic() - start, slow_seconds, is_trial)
+            return found
+        finally:
+            if is_trial:
+                self._trying = False
 
-    def _answered(self, took: float, slow_seconds: float) -> None:
+    def _answered(self, took: float, slow_seconds: float, is_trial: bool) -> None:
         if took > slow_seconds:
-            self._failed(f"it took {took * 1e3:.0f} ms", counts=int(took / slow_seconds))
+            self._failed(f"it took {took * 1e3:.0f} ms", is_trial, counts=int(took / slow_seconds))
         elif self._in_a_row or self._open_until is not None:
-            self._succeeded()
+            self._succeeded()  # a call that began before it opened does too: its answer says that the store is back
 
-    def _enter_half_open(self) -> None:
+    def _enter_half_open(self) -> bool:
+        """Whether this call is the one that decides, if it is made at all."""
         with self._lock:
             if self._open_until is None:
-                return
+                return False
             if self._trying or self._clock.monotonic() < self._open_until:
                 raise CircuitOpen(f"{self.name} is left alone for a while: it failed too often")
             self._trying = True
+            return True
 
     def _succeeded(self) -> None:
         with self._lock:
             was_open = self._open_until is not None
-            self._in_a_row, self._pause, self._open_until, self._trying = 0, self._first_pause, None, False
+            self._in_a_row, self._pause, self._open_until = 0, self._first_pause, None
         if was_open:
             _log.info("breaker_closed", store=self.name)
 
-    def _failed(self, why: str, *, counts: int = 1) -> None:
+    def _failed(self, why: str, is_trial: bool, *, counts: int = 1) -> None:
         with self._lock:
             self._in_a_row += counts
-            again, self._trying = self._trying, False
-            if not again and (self._open_until is not None or self._in_a_row < FAILURES):
-                return  # not yet; or a call that began before it opened
+            is_open = self._open_until is not None
+            if is_open and not is_trial:
+                return  # a call that began before it opened
+            if not is_open and self._in_a_row < FAILURES:
+                return
             pause = self._pause * self._rng.uniform(0.5, 1.0)
             self._pause = min(2 * self._pause, self._longest_pause)
             self._open_until = self._clock.monotonic() + pause
             self.opened += 1
-        level = logging.INFO if again else logging.WARNING  # once: a store may be away for days
+        level = logging.INFO if is_open else logging.WARNING  # once: a store may be away for days
         _log.log(level, "breaker_opened", store=self.name, error=why, seconds=round(pause, 3))
         self._on_open()
