@@ -1,5 +1,6 @@
 """The queue in shared memory, against a list; and what another process sees of it at any moment."""
 
+import errno
 import mmap
 import os
 from collections import deque
@@ -120,6 +121,20 @@ def test_memory_that_a_long_queue_took_is_given_back_and_can_be_taken_again():
             assert queue.put([record])
             write_all()
         assert held() <= record_queue.KEPT_BYTES + mmap.PAGESIZE
+
+
+def test_where_memory_cannot_be_given_back_it_is_kept_and_records_are_taken(monkeypatch: pytest.MonkeyPatch):
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EINVAL, "locked")
+
+    monkeypatch.setattr(Ring, "forget", refuse)
+    queue = RecordQueue(20_000)
+    for _ in range(2):
+        while queue.put([bytes(1_000)] * 10):
+            pass
+        queue.release(queue.first(queue.waiting))
+    assert queue.put([b"taken"])
+    assert queue.first(1).records() == [b"taken"]
 
 
 def test_the_memory_is_the_same_through_its_descriptor():

@@ -192,7 +192,10 @@ class RecordQueue:
         """Return memory that only a long queue needed, a little at a time. Only where nothing waits."""
         if self._gives_back and self._reached > KEPT_BYTES:
             start = max(KEPT_BYTES, self._reached - GIVEN_BACK_BYTES)
-            self.ring.forget(start, self._reached)
+            try:
+                self.ring.forget(start, self._reached)
+            except OSError:  # memory that was locked, or a sandbox: then it is kept
+                self._gives_back = False
             self._reached = start
 
 
