@@ -1,6 +1,10 @@
 """Asking an API: over real sockets one that misbehaves, and made-up answers where these say more."""
 
+import os
+import shutil
 import socket
+import ssl
+import subprocess
 import threading
 import time
 from contextlib import suppress
@@ -143,6 +147,7 @@ class Dripping:
         self.says = begins, goes_on, pause
         self.was_left = False
         self._listening = socket.create_server(("127.0.0.1", 0))
+        self._listening.settimeout(60)  # for who never comes
         self._thread = threading.Thread(target=self._serve)
         self.url = f"{scheme}://127.0.0.1:{self._listening.getsockname()[1]}/movie/{{id}}"
 
@@ -192,6 +197,32 @@ def test_neither_may_a_handshake():
     with Dripping(hello, b"\x03", scheme="https") as server, Asking(server.url, timeout=0.5) as client:
         assert client.why_not() == Failure.TIMEOUT
     assert server.was_left
+
+
+def test_what_is_no_tls_in_the_middle_of_it_has_failed_as_a_connection_does(tmp_path):
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
+    pem = tmp_path / "server.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+         "-days", "2", "-subj", "/CN=127.0.0.1", "-keyout", pem, "-out", tmp_path / "certificate.pem"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "certificate.pem", pem)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve():
+            with context.wrap_socket(listening.accept()[0], server_side=True) as connection:
+                connection.recv(65_536)
+                os.write(connection.fileno(), b"\x17\x03\x03\x00\x20" + bytes(32))  # a record nobody encrypted
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        url = f"https://127.0.0.1:{listening.getsockname()[1]}/movie/{{id}}"
+        with Asking(url, transport=httpx.AsyncHTTPTransport(verify=False)) as client:
+            assert client.why_not() == Failure.CONNECTION
+        thread.join()
 
 
 def test_neither_may_connecting():

@@ -178,7 +178,7 @@ class Api:
             raise NoAnswer(self.name, Failure.TIMEOUT, f"no whole answer in {self._timeout:g} s") from error
         except httpx.DecodingError as error:
             raise NoAnswer(self.name, Failure.ENCODING, str(error)) from error
-        except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL) as error:
+        except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, OSError) as error:
             raise NoAnswer(self.name, Failure.CONNECTION, f"{type(error).__name__}: {error}") from error
         if status in {429, 503}:
             self._pause(headers.get("retry-after", ""), at_least=BUSY_SECONDS if status == 429 else 0.0)
