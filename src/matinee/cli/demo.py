@@ -68,11 +68,11 @@ def run(
             show(context, story)
         with bars(quiet=as_json) as progress, story.step("a world of viewers"):
             world = live_world(context, progress)
-        if as_json:
-            emit({"seconds": story.seconds, **story.facts, "world": world})
-        else:
+        if not as_json:
             show_world(world)
         with living(context, heard=not as_json) as viewers:
+            if as_json:
+                emit({"seconds": story.seconds, **story.facts, "world": world})
             running.beside(viewers).wait(seconds)
 
 

@@ -43,7 +43,7 @@ class Running:
                 if ended:
                     raise StoreUnavailable(
                         f"matinee {ended[0]} ended with status {self.processes[ended[0]].returncode}",
-                        remedy="Its log is in the home's folder logs/.",
+                        remedy="Its log is in the home's folder logs/; a world's in data/world/logs/.",
                     )
                 time.sleep(0.2)
         except KeyboardInterrupt:

@@ -5,7 +5,7 @@ With matinee they then live on, for as long as the demo is up.
 
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,10 +46,10 @@ def live_world(context: Context, progress: Bars) -> dict[str, Any]:
     """
     its = _of_world(context)
     told = its.home.data / "told.json"
-    try:
-        return dict(read_json(told, format_version=TOLD_FORMAT)["world"])
-    except FileNotFoundError:
-        pass
+    with suppress(FileNotFoundError):
+        found = read_json(told, format_version=TOLD_FORMAT)
+        if _kept(its).exists():  # not so in format 1
+            return dict(found["world"])
     found = _compare(its, _options(context), progress)
     write_json(told, {"format_version": TOLD_FORMAT, "world": found})
     return found
