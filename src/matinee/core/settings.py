@@ -95,9 +95,9 @@ class TrainingSettings(_Section):
     model: str = "als"
     """The model that `matinee train` fits unless told otherwise; `auto` compares `candidates`."""
     candidates: tuple[str, ...] = ("als", "ease", "item_knn", "rp3beta", "bpr")
-    """What `auto` compares; the best that passes the gate is taken, what does not suit the data is passed over."""
+    """What `auto` compares; what does not suit the data is passed over."""
     prefer_live: bool = True
-    """Whether a model that servers fold users into goes before better ones that know nothing until the next run."""
+    """Of what passes, the best is taken: if this is set, among those that servers fold users into, where one passes."""
     split: Literal["auto", "random", "time", "last"] = "auto"
     """How the evaluation's test part is held out; `auto`: `last` where times are known, else `random`."""
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2

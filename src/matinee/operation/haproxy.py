@@ -68,7 +68,7 @@ class Entry:
     name: str
     address: str
     status: str
-    """HAProxy's word: `UP`, `DOWN`, `DRAIN`, `UP 1/2` (on its way), …"""
+    """HAProxy's word: `UP`, `DOWN`, `DRAIN`, `UP 2/3` (a check failed), …"""
     requests: int
     """Under way at this server."""
     warming: bool
