@@ -97,7 +97,7 @@ class TrainingSettings(_Section):
     candidates: tuple[str, ...] = ("als", "ease", "item_knn", "rp3beta", "bpr")
     """What `auto` compares; what does not suit the data is passed over."""
     prefer_live: bool = True
-    """Of what passes, the best is taken: if this is set, among those that servers fold users into, where one passes."""
+    """Whether the best that servers fold users into goes before a better one, where one of them passes."""
     split: Literal["auto", "random", "time", "last"] = "auto"
     """How the evaluation's test part is held out; `auto`: `last` where times are known, else `random`."""
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
