@@ -66,7 +66,8 @@ class Stream:
     def flows_on(self, lines, condition):
         """Wait until so many more lines were sent, and something is the case."""
         goal = len(self.sent) + lines
-        until(lambda: len(self.sent) >= goal and condition(), every=0.1)  # not to take the processor from ingest
+        # Looks are few, not to take the processor from ingest.
+        until(lambda: len(self.sent) >= goal and condition(), seconds=200, every=0.1)
 
     def _append(self):
         again = [line for line in self.sent[-100:] if self.who_is_there or WHO not in line]
@@ -153,11 +154,11 @@ def all_in(world, stream):
 
 
 def erased(world):
-    """Whether it is done; each time that it is asked, ten a second, the lake's clock goes on by a minute.
+    """Whether it is done; each time that it is asked, ten a second, the lake's clock goes on by 20 s.
 
     So it is given up before twelve hours make an alarm.
     """
-    world.stores.lake().clock.ahead += 60
+    world.stores.lake().clock.ahead += 20
     return not read_erasures(world.home.data / ERASED).pending("stores")
 
 
