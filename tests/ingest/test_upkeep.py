@@ -85,6 +85,22 @@ def test_a_disk_that_fills_up_under_an_idle_ingest_is_an_alarm_first_nearly_and_
         assert "disk-full.md" in remedy
 
 
+@pytest.mark.parametrize("root", ["data", "logs"])
+def test_where_not_even_the_lock_of_upkeep_has_room_the_roots_are_told_of_all_the_same(world, root):
+    alarms = []
+    with (
+        small_disk(getattr(world.home, root)) as disk,
+        small_disk(world.home.run, "nr_inodes=1"),
+        world.stores.log() as log,
+        world.stores.history() as history,
+    ):
+        stores = Opened(log, world.stores.lake(), history)
+        upkeep = Upkeep(stores, world.settings, world.home, lambda *alarm: alarms.append(alarm), tuple, bool)
+        with filled(disk, leave=3_000_000):
+            upkeep.between_commits()
+    assert [(kind, evidence["root"]) for kind, _, evidence, _ in alarms] == [("root_full", root)]
+
+
 def told(logs):
     """The roots of which it was said that they have room again."""
     return [entry["root"] for entry in logs if entry["event"] == "root_has_room_again"]

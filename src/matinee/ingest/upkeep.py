@@ -141,13 +141,16 @@ class Upkeep:
             _log.warning("history_not_caught_up", error=str(error))
         if self._is_late():
             self._maintain()
-        self._tend_logs()
-        with suppress(OutOfRoom):  # who commits nothing is told before the first that does not go through
-            self._gate.require()
+        self._tend_roots()
 
     def close(self) -> None:
         """Leave it to another process, if there is one."""
         self._leading.close()
+
+    def _tend_roots(self) -> None:
+        self._tend_logs()
+        with suppress(OutOfRoom):  # who commits nothing is told before the first that does not go through
+            self._gate.require()
 
     def _tend_logs(self) -> None:
         """Tell of a lack of room for logs, and hold their budget: what supervisors rotate there prunes nothing."""
@@ -165,7 +168,10 @@ class Upkeep:
         if not self._leads_already:
             try:
                 self._leading.enter_context(self._home.lock("upkeep"))
-            except (Locked, OutOfRoom):
+            except Locked:
+                return False
+            except OutOfRoom:  # nobody leads then, who would tell of it
+                self._tend_roots()
                 return False
             self._leads_already = True
         return True
