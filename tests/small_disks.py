@@ -8,10 +8,10 @@ import pytest
 
 
 @contextmanager
-def small_disk(folder, options="size=16m"):
-    """A tmpfs with these limits at a folder, while the block lasts."""
+def small_disk(folder, options="size=16m", kind="tmpfs"):
+    """A file system in memory with these limits at a folder, while the block lasts."""
     folder.mkdir(parents=True, exist_ok=True)
-    mount = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+    mount = ["mount", "-t", kind, "-o", options, kind, str(folder)]
     made = subprocess.run(mount, capture_output=True, text=True, check=False)
     if made.returncode:
         pytest.skip(f"no file system can be mounted here: {made.stderr.strip()}")
@@ -23,12 +23,12 @@ def small_disk(folder, options="size=16m"):
 
 @contextmanager
 def filled(folder, leave=0):
-    """All of a disk taken but `leave` bytes."""
+    """All of a disk taken but `leave` bytes, by the file that it gives."""
     ballast = folder / "ballast"
     with ballast.open("wb", buffering=0) as file, suppress(OSError):  # somebody else may take the last of it
         while (free := os.statvfs(folder)).f_bavail * free.f_frsize > leave:
             file.write(bytes(min(free.f_bavail * free.f_frsize - leave, 1 << 20)))
     try:
-        yield
+        yield ballast
     finally:
         ballast.unlink(missing_ok=True)

@@ -1,15 +1,17 @@
-"""A file that is cut short under its readers is noticed before it is read."""
+"""A mapped file has its room before it is mapped, and is noticed to be cut short before it is read."""
 
 import os
 import sys
 import threading
 from pathlib import Path
 
+import lmdb
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from matinee.core.mapped import MappedFile, reserve
+from matinee.core.errors import OutOfRoom
+from matinee.core.mapped import MappedFile, readers_bytes, reserve
 from small_disks import small_disk
 
 
@@ -45,8 +47,34 @@ def test_room_is_had_or_refused_before_anything_is_mapped_and_what_is_there_stay
         reserve(file, 32_768)
         assert file.read_bytes() == b"kept" + bytes(32_764)
         assert file.stat().st_blocks * 512 >= 32_768
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(OutOfRoom, match="other cannot be mapped: No space left") as refused:
             reserve(disk / "other", 65_536)
+    assert "Make room" in refused.value.remedy
+
+
+def test_room_is_had_on_a_file_system_that_cannot_reserve_it(tmp_path: Path):
+    with small_disk(tmp_path / "disk", kind="ramfs") as disk:
+        file = disk / "file"
+        file.write_bytes(b"kept")
+        reserve(file, 32_768)
+        assert file.read_bytes() == b"kept" + bytes(32_764)
+
+
+def test_a_file_that_may_not_be_written_is_left_to_whoever_maps_it(tmp_path: Path):
+    with small_disk(tmp_path / "disk", "ro,size=64k") as disk:
+        reserve(disk / "file", 4_096)
+        assert list(disk.iterdir()) == []
+    with pytest.raises(NotADirectoryError):
+        reserve(Path("/dev/null/file"), 4_096)
+
+
+@pytest.mark.parametrize("readers", [1, 126, 1_024])
+def test_the_table_of_readers_that_lmdb_makes_has_its_room_to_the_last_byte(tmp_path: Path, readers: int):
+    table = tmp_path / "lock.mdb"
+    reserve(table, readers_bytes(readers))
+    with lmdb.open(str(tmp_path), max_readers=readers):
+        assert table.stat().st_size == readers_bytes(readers)
+        assert table.stat().st_blocks * 512 >= readers_bytes(readers)
 
 
 @given(st.lists(st.integers(0, 1_000), min_size=1, max_size=20))

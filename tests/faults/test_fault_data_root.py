@@ -1,7 +1,9 @@
 """The disk of the data root, or of all of a home, is full: servers that run answer on, those that start as well."""
 
+import subprocess
+
 import pytest
-from fault_samples import CLOCK, all_answered, answer, measured, publish_two
+from fault_samples import CLOCK, all_answered, answer, measured, metrics, publish_two
 from test_fault_log import telemetry
 
 from matinee.core.errors import OutOfRoom
@@ -59,6 +61,27 @@ def test_a_server_starts_on_a_disk_that_is_full(place):
         with all_answered(url, at_least=100):
             until(lambda: answers(url) == ANSWERS, "the history is read")
         assert process.poll() is None
+
+
+def test_a_server_on_a_full_disk_does_without_a_history_whose_table_of_readers_is_missing(place):
+    home, disk = place
+    (home.data / "history" / "lock.mdb").unlink()  # as after a restore
+    with filled(disk) as ballast, server(home, **QUEUE) as (url, process):
+        wait_for(url)
+        with all_answered(url, at_least=100):
+            until(lambda: metrics(url)["matinee_history_failed_total"] > 0, "the history is refused")
+        assert process.poll() is None
+        ballast.unlink()
+        until(lambda: answers(url) == ANSWERS, "the history is read")
+        assert process.poll() is None
+
+
+def test_a_history_on_a_disk_that_is_read_only_needs_no_table_of_readers(place):
+    home, disk = place
+    (home.data / "history" / "lock.mdb").unlink()
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    with LmdbHistory(home.data / "history", read_only=True) as history:
+        assert [entry.item for entry in history.get("u003").entries] == ["b+30"]
 
 
 def test_a_history_that_would_be_made_there_is_refused_with_the_remedy(place):

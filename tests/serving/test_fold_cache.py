@@ -24,6 +24,7 @@ from matinee.core.home import Home
 from matinee.history.lmdb import LmdbHistory
 from matinee.release.plan import publish
 from matinee.serving.fold_cache import FIRST_PAUSE, FOLDER, QUEUE, FoldCache
+from small_disks import filled, small_disk
 
 STAMP = b"01234567"
 TOP = np.arange(100, dtype=np.int32)[::-1].copy()
@@ -216,6 +217,22 @@ def test_a_file_that_cannot_be_opened_is_thrown_away(tmp_path: Path, damage: str
     assert cache.get("v", "u", STAMP) is not None
     assert cache.remade == (damage != "empty")  # an empty file is a new one to LMDB
     cache.close()
+
+
+def test_one_that_a_full_disk_keeps_from_being_opened_is_left_to_those_who_use_it(tmp_path: Path):
+    with small_disk(tmp_path / "run") as run:
+        first = FoldCache(run, 8)
+        put(first)
+        first.tend()
+        first.close()
+        (run / FOLDER / "lock.mdb").unlink()
+        cache = FoldCache(run, 8)
+        with filled(run):
+            assert cache.tend() == FIRST_PAUSE
+        assert cache.tend() is None
+        assert cache.get("v", "u", STAMP) is not None
+        assert cache.remade == 0
+        cache.close()
 
 
 def test_a_file_cut_short_while_it_is_open_is_made_again_and_ends_nobody(tmp_path: Path, cache: FoldCache):

@@ -5,10 +5,22 @@ the file's length before each reading costs a fifth of a microsecond; only a fil
 still ends the process. One that grows has to be asked now and then, so that it is known how long it was.
 """
 
+import errno
 import os
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
+
+from matinee.core.errors import OutOfRoom
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_FOR_WHO_MAPS_IT = {errno.EROFS, errno.EACCES, errno.EOPNOTSUPP, errno.EINVAL}
+"""A file that may not be written, and a file system that reserves nothing: some can do with that."""
+
+
+def readers_bytes(max_readers: int) -> int:
+    """Length of LMDB's `lock.mdb`: two cache lines, and one for each reader."""
+    return 64 * (max_readers + 2)
 
 
 def reserve(path: Path, length: int) -> None:
@@ -17,14 +29,30 @@ def reserve(path: Path, length: int) -> None:
     It is made where it is missing; what it holds stays. Touching a page that the disk has no room for would end the
     process. Not for a file that this process has open: closing it here lets go of the locks that are held there.
 
+    A file that may not be written, and one for which room cannot be reserved, are left to whoever maps them.
+
     Raises:
-        OSError: there is no room, or the file cannot be written.
+        OutOfRoom: there is no room.
+        OSError: the file cannot be opened or made for another reason.
     """
     with suppress(FileNotFoundError):
         if path.stat().st_blocks * 512 >= length:
             return
-    with path.open("ab") as file:
-        os.posix_fallocate(file.fileno(), 0, length)
+    try:
+        # not to append: glibc refuses that where it has to write the file itself, for want of `fallocate`
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            os.posix_fallocate(descriptor, 0, length)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if error.errno in _NO_ROOM:
+            raise OutOfRoom(
+                f"{path} cannot be mapped: {error.strerror}",
+                remedy="Make room on its disk (docs/runbooks/disk-full.md).",
+            ) from error
+        if error.errno not in _FOR_WHO_MAPS_IT:
+            raise
 
 
 class MappedFile:

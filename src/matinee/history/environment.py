@@ -27,7 +27,7 @@ from matinee.core.errors import (
     StoreUnavailable,
 )
 from matinee.core.files import check_format, fsync_folder, write_atomically
-from matinee.core.mapped import MappedFile, reserve
+from matinee.core.mapped import MappedFile, readers_bytes, reserve
 from matinee.history.moving import copy_without, swap
 from matinee.history.writer_lock import WriterLock
 
@@ -62,6 +62,7 @@ class Environment:
     Raises:
         StoreUnavailable: read-only, and there is no store yet, or none that can be trusted.
         Locked: another process writes to it, and one of the two does not share it.
+        OutOfRoom: the disk has no room for its table of readers, or for a new store.
         FormatTooNew: a newer matinee wrote it.
     """
 
@@ -235,8 +236,8 @@ class Environment:
 
     def _open_environment(self) -> None:
         try:
-            if not self._read_only:
-                reserve(self.path / "lock.mdb", 64 * _MAX_READERS)  # for readers too: LMDB writes it as memory
+            if not self._read_only or self._data.exists():  # a reader makes it too, where it is missing
+                reserve(self.path / "lock.mdb", readers_bytes(_MAX_READERS))  # LMDB writes it as memory
             self._env = lmdb.open(
                 str(self.path), map_size=self._map_bytes, max_dbs=2, max_readers=_MAX_READERS, max_spare_txns=8,
                 readonly=self._read_only, create=not self._read_only, sync=False,

@@ -27,9 +27,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from matinee.core.erasures import Erasures
-from matinee.core.errors import Corrupt, Locked
+from matinee.core.errors import Corrupt, Locked, OutOfRoom
 from matinee.core.logging import get_logger
-from matinee.core.mapped import MappedFile, reserve
+from matinee.core.mapped import MappedFile, readers_bytes, reserve
 
 FOLDER = "fold_cache-1"
 """Its name in the home's `run/`; the number is the format's."""
@@ -155,7 +155,7 @@ class FoldCache:
             if self._env is not None or self._opened():
                 self._drain()
                 self._require_not_cut_short()  # and take note of how it has grown
-        except (lmdb.Error, OSError) as error:
+        except (lmdb.Error, OSError, OutOfRoom) as error:
             pause, self._pause = self._pause, min(2 * self._pause, LONGEST_PAUSE)
             _log.warning("fold_cache_unavailable", error=str(error), retry_seconds=pause)
             return pause
@@ -191,7 +191,7 @@ class FoldCache:
             self._broken, self._erasures_met = False, erasures
             try:
                 self._open()
-            except (lmdb.Error, OSError, Corrupt) as error:
+            except (lmdb.Error, OSError, Corrupt) as error:  # OutOfRoom is no damage: others may read it
                 self._throw_away(str(error))
                 self._open()
         return True
@@ -199,7 +199,7 @@ class FoldCache:
     def _open(self) -> None:
         self._folder.mkdir(mode=0o700, exist_ok=True)
         self._admit(self._folder / "data.mdb")
-        reserve(self._folder / "lock.mdb", 64 * _MAX_READERS)  # LMDB writes it as memory
+        reserve(self._folder / "lock.mdb", readers_bytes(_MAX_READERS))  # LMDB writes it as memory
         env = lmdb.open(
             str(self._folder), map_size=self._bytes, max_dbs=0, max_readers=_MAX_READERS, max_spare_txns=8,
             sync=False, metasync=False, readahead=False,
