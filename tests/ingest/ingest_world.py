@@ -192,6 +192,24 @@ def until(condition, seconds=60, every=0.01):
         time.sleep(every)
 
 
+@contextmanager
+def again_and_again(work, pause):
+    """Do something in a thread, with pauses of so many seconds, until the block is left."""
+    ending = threading.Event()
+
+    def run():
+        while not ending.wait(pause):
+            work()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        ending.set()
+        thread.join()
+
+
 def files_that_tell(folder, user):
     """The files under a folder that hold a user's id: in their bytes, or in what those are compressed from."""
     told = []

@@ -5,15 +5,14 @@ import random
 import signal
 import subprocess
 import sys
-import threading
 from collections import Counter
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from urllib.error import URLError
 from urllib.request import urlopen
 
 import polars as pl
 from confluent_kafka import Consumer, TopicPartition
+from ingest_world import again_and_again
 from prometheus_client.parser import text_string_to_metric_families
 
 from kafka_brokers import free_port, until
@@ -69,22 +68,9 @@ class Stream:
                 self._append([*new, *again], partition)
             self.n += 20
 
-    @contextmanager
     def flowing(self):
-        """A thread produces all the time until the block is left."""
-        ending = threading.Event()
-
-        def work():
-            while not ending.wait(0.02):
-                self.produce()
-
-        thread = threading.Thread(target=work)
-        thread.start()
-        try:
-            yield
-        finally:
-            ending.set()
-            thread.join()
+        """Produces all the time until the block is left."""
+        return again_and_again(self.produce, 0.02)
 
     def count(self):
         """Lines that were acknowledged."""

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from ingest_world import MovedClock, World, files_that_tell, until
+from ingest_world import MovedClock, World, again_and_again, files_that_tell, until
 from kafka_stream import as_line
 
 from matinee.core.erasures import ERASED, add_erasure, read_erasures
@@ -40,23 +40,9 @@ class Stream:
         self.who_is_there = True
         self.sent = []
 
-    @contextmanager
     def flowing(self):
-        """A thread appends lines until the block is left."""
-        ending = threading.Event()
-
-        def produce():
-            while not ending.wait(0.01):
-                with self._turn:
-                    self._append()
-
-        thread = threading.Thread(target=produce)
-        thread.start()
-        try:
-            yield
-        finally:
-            ending.set()
-            thread.join()
+        """Lines are appended all the time until the block is left."""
+        return again_and_again(self._append_in_turn, 0.01)
 
     @contextmanager
     def paused(self):
@@ -68,6 +54,10 @@ class Stream:
         goal = len(self.sent) + lines
         # Looks are few, not to take the processor from ingest.
         until(lambda: len(self.sent) >= goal and condition(), seconds=200, every=0.1)
+
+    def _append_in_turn(self):
+        with self._turn:
+            self._append()
 
     def _append(self):
         again = [line for line in self.sent[-100:] if self.who_is_there or WHO not in line]
