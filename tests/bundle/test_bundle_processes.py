@@ -95,22 +95,6 @@ except OutOfRoom as error:
         assert list(bundles.iterdir()) == [old]
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of four megabytes."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)]
-    try:
-        made = subprocess.run(mount, capture_output=True, check=False).returncode == 0
-    except FileNotFoundError:
-        made = False
-    if not made:
-        pytest.skip("a small file system cannot be mounted here (needs root)")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
-
-
 def test_a_full_disk_leaves_the_old_bundle_and_nothing_else(small_disk, run):
     clock = ManualClock()
     old = write_bundle(small_disk / "bundles", contents=bundle_samples.contents(), clock=clock)

@@ -2,13 +2,11 @@
 
 import os
 import sqlite3
-import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 
 import httpx
-import pytest
 from fault_samples import CLOCK, all_answered, measured, metrics, named, seconds_until, total
 
 from matinee.log.sqlite import SqliteLog
@@ -17,20 +15,6 @@ from operation.operation_samples import until
 from serving.serving_samples import server, wait_for
 
 EVENT = {"kind": "rating", "user": "u003", "item": "b+30", "rating": 5}
-
-
-@pytest.fixture
-def small_disk(folder):
-    disk = folder / "disk"
-    disk.mkdir()
-    words = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)]
-    mounted = subprocess.run(words, capture_output=True, text=True, check=False)
-    if mounted.returncode:
-        pytest.skip(f"a small disk cannot be mounted: {mounted.stderr.strip()}")
-    try:
-        yield disk
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)
 
 
 def fill(disk):

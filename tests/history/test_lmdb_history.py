@@ -264,22 +264,6 @@ def test_a_reader_follows_a_store_that_was_made_again(path, tmp_path):
         assert reader.get("2").entries[0].item == "brazil"
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of two megabytes."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)]
-    try:
-        made = subprocess.run(mount, capture_output=True, check=False).returncode == 0
-    except FileNotFoundError:
-        made = False
-    if not made:
-        pytest.skip("a small file system cannot be mounted here (needs root)")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
-
-
 def test_a_full_disk_is_told_and_costs_nothing_that_was_applied(small_disk):
     with LmdbHistory(small_disk / "history") as history:
         applied = 0

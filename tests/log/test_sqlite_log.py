@@ -191,22 +191,6 @@ def test_trim_goes_in_steps_and_gives_room_back(path, monkeypatch):
     assert path.stat().st_size < 200_000
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of two megabytes."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)]
-    try:
-        made = subprocess.run(mount, capture_output=True, check=False).returncode == 0
-    except FileNotFoundError:
-        made = False
-    if not made:
-        pytest.skip("a small file system cannot be mounted here (needs root)")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
-
-
 def test_a_full_disk_is_told_and_costs_nothing_that_was_acknowledged(small_disk):
     with SqliteLog(small_disk / "log.sqlite", SystemClock()) as log:
         kept = 0

@@ -2,9 +2,7 @@
 
 import asyncio
 import json
-import shutil
 import sqlite3
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -510,23 +508,6 @@ def test_a_log_that_was_taken_away_is_503_once_and_then_a_new_one(tmp_path: Path
         sink.close(60)
     with SqliteLog(path, CLOCK) as log:
         assert [batch.values for batch in log.reader(lambda _: 0).poll(max_records=9, timeout=0)] == [[b"two"]]
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A folder with a disk of a megabyte of its own."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mount = shutil.which("mount")
-    made = mount and subprocess.run(
-        [mount, "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], capture_output=True, check=False
-    )
-    if not made or made.returncode != 0:
-        pytest.skip("a small disk cannot be mounted here: that needs root")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 def test_a_full_disk_takes_nothing_and_goes_on_when_there_is_room(small_disk: Path):

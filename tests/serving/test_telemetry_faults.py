@@ -2,10 +2,8 @@
 
 import contextlib
 import sqlite3
-import subprocess
 import time
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -34,21 +32,6 @@ def published(home: Home) -> str:
     version = make_bundle(home)
     publish(home.data, version, clock=CLOCK)
     return version
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", disk], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip(f"a small disk cannot be mounted: {mounted.stderr.decode().strip()}")
-    try:
-        yield disk
-    finally:
-        subprocess.run(["umount", disk], check=True)
 
 
 def counts(url: str) -> dict[str, float]:
