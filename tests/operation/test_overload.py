@@ -16,7 +16,7 @@ def test_what_is_late_where_many_are_under_way_is_not_asked_again(folder, haprox
         Toy(seconds=0.01) as one,  # for 50 that wait this is longer than the 400 ms that a lost server has
         Toy(seconds=0.01) as other,
         balanced(folder, [one, other], haproxy=haproxy) as (url, *_),
-        load("127.0.0.1", int(url.rpartition(":")[2]), connections=100, timeout=30, at_least=500) as result,
+        load("127.0.0.1", int(url.rpartition(":")[2]), connections=100, timeout=30, at_least=300) as result,
     ):
         counted = result()
         asked = len(one.asked) + len(other.asked)
