@@ -35,6 +35,8 @@ def reserve(path: Path, length: int) -> None:
         OutOfRoom: there is no room.
         OSError: the file cannot be opened or made for another reason.
     """
+    if not hasattr(os, "posix_fallocate"):  # as on macOS
+        return
     with suppress(FileNotFoundError):
         if path.stat().st_blocks * 512 >= length:
             return
