@@ -244,7 +244,7 @@ def test_before_a_release_it_says_that_nothing_can_answer_and_then_answers(home)
             end(process)
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_from_an_empty_home_a_world_gets_what_its_own_stream_taught(home, tmp_path_factory):
     """Everything that is on one machine: no data, no bundle, no command but this one."""
     world = {
@@ -260,7 +260,9 @@ def test_from_an_empty_home_a_world_gets_what_its_own_stream_taught(home, tmp_pa
             "haproxy", "ingest", "metadata", "schedule", "server1", "server2", "world",
         }  # fmt: skip
         until(
-            lambda: all(entry.is_up for entry in running.entries().values()), "there is a release, and it is served"
+            lambda: all(entry.is_up for entry in running.entries().values()),
+            "there is a release, and it is served",
+            seconds=300,  # seven processes start, and one trains, beside another test
         )
         lake = Lake(str(home.data / "lake"), SystemClock())
         served = pl.col("step") == "personal"
