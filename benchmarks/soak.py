@@ -54,8 +54,8 @@ WORLD = Path(__file__).with_name("soak_world.py")
 END_SECONDS = 120
 REQUESTS_A_SECOND = 20.0
 MODELS: dict[str, dict[str, float]] = {"als": {"n_factors": 16, "reg": 0.3}, "popularity": {}}
-"""With their parameters. The regularization is that of `make demo`, for the same kind of world: with its default als
-did not pass the gate in a soak."""
+"""With their parameters. The regularization is that of `make demo`, for the same kind of world: with its default
+als did not pass the gate in a soak."""
 ROW_TABLES = ("events", "received", "served", "quarantine")
 NEVER = "0 0 29 2 *"
 """The schedule's time of training, which is not part of the soak."""
