@@ -24,10 +24,4 @@ def a_broker(kind: str) -> Iterator[Callable[[], str]]:
 
     start = {"kafka": apache_kafka, "tansu": tansu}[kind]
     with tempfile.TemporaryDirectory() as folder, start(Path(folder)) as broker:
-
-        def topic() -> str:
-            name = new_topic()
-            broker.make(name, PARTITIONS)
-            return str(broker.url(name))
-
-        yield topic
+        yield lambda: str(broker.url(new_topic(), partitions=PARTITIONS))  # who opens it first makes it

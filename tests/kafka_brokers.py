@@ -40,9 +40,11 @@ class Broker:
         }
         return f"kafka://{self.address}/{topic}?" + "&".join(f"{key}={value}" for key, value in given.items())
 
-    def make(self, topic, partitions=3, **config):
+    def make(self, topic, partitions=3, replicas=(), **config):
+        """A topic; `replicas` are the nodes that have each partition, the leader first."""
         config = {key.replace("_", "."): str(value) for key, value in config.items()}
-        self.admin.create_topics([NewTopic(topic, partitions, 1, config=config)])[topic].result()
+        where = {"replica_assignment": [list(replicas)] * partitions} if replicas else {"replication_factor": 1}
+        self.admin.create_topics([NewTopic(topic, partitions, **where, config=config)])[topic].result()
         until(lambda: self.describes(topic))
 
     def delete(self, topic):
@@ -80,7 +82,7 @@ class ApacheKafka(Broker):
     def start(self):
         command = [str(SCRIPT), "run", str(self.folder), str(self.port), str(self.controller)]
         with (self.folder / "output").open("a") as output:
-            environment = os.environ | {"KAFKA_PROPERTIES": self.properties()}
+            environment = os.environ | {"KAFKA_PROPERTIES": self.properties()} | self.environment()
             self.process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
         until(lambda: self.answers() or self.process.poll() is not None)
         assert self.process.poll() is None, (self.folder / "output").read_text()
@@ -89,9 +91,33 @@ class ApacheKafka(Broker):
         """Further lines of its configuration."""
         return ""
 
+    def environment(self):
+        """Further variables of its environment."""
+        return {}
+
     def kill(self):
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
+        if self.process is not None:
+            self.process.send_signal(signal.SIGKILL)
+            self.process.wait()
+
+
+class SecondKafka(ApacheKafka):
+    """A further node of another's cluster, with node id 2."""
+
+    def __init__(self, folder, first):
+        super().__init__(folder)
+        self.first = first
+
+    def properties(self):
+        return f"""
+node.id=2
+process.roles=broker
+controller.quorum.voters=1@127.0.0.1:{self.first.controller}
+listeners=PLAINTEXT://127.0.0.1:{self.port}
+"""
+
+    def environment(self):
+        return {"KAFKA_CLUSTER_ID": self.first.admin.describe_cluster().result().cluster_id}
 
 
 class SecuredKafka(ApacheKafka):
@@ -153,12 +179,12 @@ def tansu(folder):
 
 
 @contextmanager
-def apache_kafka(folder, kind=ApacheKafka):
+def apache_kafka(folder, kind=ApacheKafka, *of):
     if subprocess.run([str(SCRIPT), "jars"], capture_output=True, check=False).returncode:
         pytest.skip("Apache Kafka was not fetched: deploy/kafka/kafka fetch")
-    broker = kind(folder)
-    broker.start()
+    broker = kind(folder, *of)
     try:
+        broker.start()
         yield broker
     finally:
         broker.kill()

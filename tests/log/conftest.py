@@ -69,6 +69,13 @@ def apache_broker(tmp_path_factory):
         yield broker
 
 
+@pytest.fixture
+def own_kafka(tmp_path):
+    """A broker of one test's own, to be killed."""
+    with apache_kafka(tmp_path) as broker:
+        yield broker
+
+
 @pytest.fixture(params=sorted(BACK_ENDS))
 def back_end(request) -> BackEnd:
     return BACK_ENDS[request.param](request)

@@ -5,7 +5,7 @@ import threading
 import pytest
 from confluent_kafka import TopicPartition
 
-from kafka_brokers import apache_kafka, new_topic, raises_at_last, until
+from kafka_brokers import new_topic, raises_at_last, until
 from matinee.core.clock import SystemClock
 from matinee.core.errors import ConfigurationError, InvalidInput, MatineeError, StoreUnavailable
 from matinee.log.base import Sharing
@@ -54,13 +54,6 @@ def members():
     yield started
     for member in started:
         member.end()
-
-
-@pytest.fixture
-def own_kafka(tmp_path):
-    """A broker of this test's own, to be killed."""
-    with apache_kafka(tmp_path) as broker:
-        yield broker
 
 
 @pytest.mark.parametrize("broker", ["tansu_broker", "apache_broker"])

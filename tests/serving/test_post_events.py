@@ -36,6 +36,7 @@ from matinee.serving import event_sink
 from matinee.serving.event_sink import EventSink
 from matinee.serving.key_file import Scope, create_key
 from matinee.serving.posted import MAX_EVENTS, Post, Unacceptable, read_post
+from matinee.serving.service import Service
 
 CLOCK = SystemClock()
 NOW = 1_700_000_000_000_000
@@ -177,12 +178,14 @@ class Log:
         self.appended = []
         self.go = threading.Event()
         self.go.set()
+        self.writing = threading.Event()
         self.closed = 0
 
     def ends(self):
         return dict.fromkeys(range(self.partitions), 1)
 
     def append(self, values, *, partition=0):
+        self.writing.set()
         assert self.go.wait(30)
         if self.error is not None:
             raise self.error
@@ -196,11 +199,40 @@ class Log:
 @contextmanager
 def sink_of(log, clock=CLOCK):
     sink = EventSink(lambda: log, clock)
+    sink.start()
     try:
         yield sink
     finally:
         log.go.set()
         sink.close(60)
+
+
+def test_the_log_is_opened_before_the_first_post_and_again_by_it_where_that_failed():
+    tried, log = threading.Event(), Log()
+
+    def open_log():
+        if not tried.is_set():
+            tried.set()
+            raise StoreUnavailable("it is away", remedy="")
+        return log
+
+    sink = EventSink(open_log, CLOCK)
+    sink.start()
+    assert tried.wait(30)
+    asyncio.run(sink.append("key:a", [b"1"]))
+    sink.close(60)
+    assert (log.appended, sink.refused) == ([(0, [b"1"])], 0)
+
+
+def test_a_service_opens_the_log_at_its_start(tmp_path: Path):
+    opened = threading.Event()
+    home = new_home(tmp_path)
+    service = Service(Settings(home=home.path), home, CLOCK, open_event_log=lambda: opened.set() or Log())
+    service.start()
+    try:
+        assert opened.wait(30)
+    finally:
+        service.stop()
 
 
 def test_closing_waits_no_longer_than_it_is_told_and_what_had_no_turn_is_refused():
@@ -209,7 +241,7 @@ def test_closing_waits_no_longer_than_it_is_told_and_what_had_no_turn_is_refused
 
     async def post_and_close(sink):
         first, second = (asyncio.create_task(sink.append("key:a", [text])) for text in (b"1", b"2"))
-        while sink._thread.ident is None or sink._posts.qsize() != 1:  # the first is being written
+        while not log.writing.is_set() or sink._posts.qsize() != 1:  # the first is being written
             await asyncio.sleep(0.001)
         sink.close(0.01)
         with pytest.raises(StoreUnavailable, match="stopping"):
@@ -497,6 +529,7 @@ def test_what_is_posted_again_is_counted_as_duplicate_and_nothing_is_lost(tmp_pa
 def test_a_log_that_was_taken_away_is_503_once_and_then_a_new_one(tmp_path: Path):
     path = tmp_path / "log.sqlite"
     sink = EventSink(lambda: SqliteLog(path, CLOCK), CLOCK)
+    sink.start()
     try:
         asyncio.run(sink.append("key:a", [b"one"]))
         for file in tmp_path.iterdir():
@@ -512,6 +545,7 @@ def test_a_log_that_was_taken_away_is_503_once_and_then_a_new_one(tmp_path: Path
 
 def test_a_full_disk_takes_nothing_and_goes_on_when_there_is_room(small_disk: Path):
     sink = EventSink(lambda: SqliteLog(small_disk / "log.sqlite", CLOCK), CLOCK)
+    sink.start()
     try:
         asyncio.run(sink.append("key:a", [b"one"]))
         ballast = small_disk / "ballast"

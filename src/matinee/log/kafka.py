@@ -37,6 +37,8 @@ class KafkaLog:
         topic: the topic; made when missing.
         clock: to wait by.
         generation: the generation that the caller's positions belong to, where it has some.
+        appends: whether to start the producer now. The brokers give it its id after half a second or more, which is
+            else the first append's to wait.
 
     Raises:
         ConfigurationError: an option is wrong, or this client is not allowed in.
@@ -44,7 +46,7 @@ class KafkaLog:
         StoreUnavailable: the cluster does not answer.
     """
 
-    def __init__(self, topic: Topic, clock: Clock, *, generation: str | None = None) -> None:
+    def __init__(self, topic: Topic, clock: Clock, *, generation: str | None = None, appends: bool = False) -> None:
         self._clock = clock
         self._cluster = Cluster(topic, clock)
         self._turn = threading.Lock()
@@ -52,11 +54,13 @@ class KafkaLog:
         if generation is not None:
             self._cluster.check_same(generation)
             self._generation = generation
-            return
-        try:
-            self._generation = self._cluster.generation()
-        except GenerationChanged:
-            self._generation = self._cluster.make()
+        else:
+            try:
+                self._generation = self._cluster.generation()
+            except GenerationChanged:
+                self._generation = self._cluster.make()
+        if appends:
+            self._start_producer()
 
     @property
     def generation(self) -> str:
@@ -126,19 +130,22 @@ class KafkaLog:
         self.close()
 
     def _append(self, values: Sequence[bytes], partition: int) -> int:
-        if self._producer is None:
-            self._producer = self._cluster.client(Producer, _PRODUCER)
+        producer = self._producer or self._start_producer()
         delivery = _Delivery()
         try:
             for value in values:
-                self._produce(self._producer, value, partition, delivery)
+                self._produce(producer, value, partition, delivery)
         except KafkaException as error:
             raise self._cluster.explain(error) from error
         finally:
-            self._producer.flush()  # bounded by message.timeout.ms: then every record is told of
+            producer.flush()  # bounded by message.timeout.ms: then every record is told of
         if delivery.error is not None:
             raise self._cluster.explain(delivery.error)
         return delivery.last
+
+    def _start_producer(self) -> Producer:
+        self._producer = self._cluster.client(Producer, _PRODUCER)
+        return self._producer
 
     def _produce(self, producer: Producer, value: bytes, partition: int, delivery: "_Delivery") -> None:
         while True:

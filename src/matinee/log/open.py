@@ -14,7 +14,7 @@ from matinee.log.sqlite import SqliteLog
 _SQLITE = "sqlite:///"
 
 
-def open_log(url: str, clock: Clock, *, generation: str | None = None) -> EventLog:
+def open_log(url: str, clock: Clock, *, generation: str | None = None, appends: bool = False) -> EventLog:
     """The event log at `url`; made when missing, unless a generation is expected.
 
     Args:
@@ -23,6 +23,8 @@ def open_log(url: str, clock: Clock, *, generation: str | None = None) -> EventL
             `kafka_url`.
         clock: gives records the time at which they were taken, and waits.
         generation: the generation that the caller's positions belong to, where it has some.
+        appends: whether the caller is going to append, so that the log gets ready for it meanwhile: the first
+            append to a log beyond this machine is then no slower than those after it.
 
     Raises:
         ConfigurationError: no back end has the URL's form, or an option is wrong.
@@ -34,7 +36,7 @@ def open_log(url: str, clock: Clock, *, generation: str | None = None) -> EventL
     if is_shared(url):
         from matinee.log.kafka import KafkaLog  # noqa: PLC0415 - 20 MB that the embedded log does without
 
-        return KafkaLog(parse_topic(url, os.environ), clock, generation=generation)
+        return KafkaLog(parse_topic(url, os.environ), clock, generation=generation, appends=appends)
     raise ConfigurationError(
         f"{url.partition('://')[0]!r} does not begin the URL of an event log",
         remedy=f"Known forms: sqlite:///PATH, {KAFKA_FORM}.",

@@ -36,7 +36,7 @@ class EventSink:
     """Appends posts to the event log, each as a whole.
 
     Args:
-        open_log: opens the log; called in the sink's thread, again after each failure.
+        open_log: opens the log to append to; called in the sink's thread, again after each failure.
         clock: counts the pauses in which a log that failed is left alone.
     """
 
@@ -54,6 +54,11 @@ class EventSink:
         self._closing = threading.Event()
         # Of its own making: one of a pool is waited for at the end of the process, however long the log hangs.
         self._thread = threading.Thread(target=self._run, name="events", daemon=True)
+
+    def start(self) -> None:
+        """Open the log in the sink's own thread, so that the first post need not wait for it. Once only."""
+        self._posts.put((Future(), "", []))
+        self._thread.start()
 
     async def append(self, producer: str, values: list[bytes]) -> None:
         """Append records of one producer, or none; either way it takes a turn. On return they are durable.
@@ -88,7 +93,7 @@ class EventSink:
         """
         self._closing.set()
         self._posts.put(None)
-        if self._thread.ident is not None:
+        if self._thread.ident is not None:  # it was started
             self._thread.join(seconds)
         if self._thread.is_alive():
             _log.warning("events_left", seconds=seconds)
@@ -110,8 +115,6 @@ class EventSink:
     async def _take_turn(self, producer: str, values: list[bytes]) -> None:
         if self._closing.is_set():
             raise StoreUnavailable(_STOPPING, remedy=_REMEDY)
-        if self._thread.ident is None:  # posts come from one event loop
-            self._thread.start()
         future: Future[None] = Future()
         self._posts.put((future, producer, values))
         waiting = asyncio.wrap_future(future)

@@ -87,7 +87,7 @@ class Service:
         serving = settings.serving
         log_url = home.resolve(settings.log.url)
         sink: Sink = ReopenedLog(open_event_log) if open_event_log else WriterProcess(log_url)
-        open_event_log = open_event_log or partial(open_log, log_url, clock)
+        open_event_log = open_event_log or partial(open_log, log_url, clock, appends=True)
         self.clock = clock
         self.draining = False
         """Whether the end was announced: requests are still answered, but no more are asked for."""
@@ -145,6 +145,7 @@ class Service:
             background.start()
         self.guard.start()
         self.telemetry.start()
+        self.events.start()
 
     def stop(self) -> None:
         """Write what is queued, within `STOP_SECONDS`, and let go of everything."""
