@@ -8,7 +8,8 @@ the list that `GET /recommend/<user>` gives: told by `POST /v1/events` with an A
 log. Then the list is asked for until the item has left it, which is when the user's history was folded in. The time
 runs from before the event is sent until that answer has come, asking included (`--every` milliseconds apart, so up
 to that much of it is the measuring's). The target is a p99 below one second. `--rates` are lines a second that
-another process appends meanwhile; the rate that it reached is reported.
+another process appends meanwhile; the rate that it reached is reported. One event of each kind goes before those
+that are counted: it waits for ingest's start.
 """
 
 import argparse
@@ -77,7 +78,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--settle", type=float, default=5.0, help="seconds of load before measuring")
     parser.add_argument("--json", action="store_true", help="print one JSON list")
     arguments = parser.parse_args()
-    if 2 * len(arguments.rates) * arguments.events > len(serving_home.looked_up(arguments.users)):
+    if 2 * (1 + len(arguments.rates) * arguments.events) > len(serving_home.looked_up(arguments.users)):
         parser.error("there are too few --users for so many --events: each is asked for once")
     return arguments
 
@@ -90,11 +91,13 @@ def measured(kind: str, arguments: argparse.Namespace) -> Iterator[dict[str, Any
         home = serving_home.open_home(Path(folder) / "home", arguments.users)
         url = home.resolve(url)
         _, token = create_key(home, "a shop", Scope.WRITE, clock=CLOCK)
-        log = stack.enter_context(open_log(url, CLOCK))
+        log = stack.enter_context(open_log(url, CLOCK, appends=True))
         stack.enter_context(running(home, url, "ingest"))
         client = stack.enter_context(a_server(home, url))
         ways: dict[str, Tell] = {"post": posting(client, token), "line": appending(log)}
         strangers = iter(serving_home.looked_up(arguments.users))
+        for tell in ways.values():  # until ingest has started and has its partitions
+            until_reflected(client, user(next(strangers)), tell, arguments)
         for rate in arguments.rates:
             with under_load(url, rate, arguments.settle) as reached:
                 seconds = {

@@ -243,7 +243,7 @@ def _writer(story: Story, stack: ExitStack) -> "Write":
         from matinee.log.open import open_log  # noqa: PLC0415
         from matinee.simulation.writing import LogWriter  # noqa: PLC0415
 
-        log = stack.enter_context(open_log(story.lines, SystemClock()))
+        log = stack.enter_context(open_log(story.lines, SystemClock(), appends=True))
         return LogWriter(log, story.options.seed)
     path = Path(story.lines)
     try:
