@@ -10,8 +10,8 @@ of those whose age is not known: every answer below is filtered by it. Each serv
 options, held to the first core with the process that writes its telemetry; what asks is held to the last core.
 
     matinee     telemetry on, as it is set by default
-    quiet       the same, telemetry off
-    reranking   the same as matinee with serving.diversity 0.3 (MMR over the best 100)
+    reranking   the same with serving.diversity 0.3 (MMR over the best 100)
+    quiet       the same as matinee, telemetry off; and quiet_reranking, as reranking
     uncached    the same as matinee, no fold-in is kept
     constant    a bare ASGI function that sends one answer made beforehand, headers and all
     starlette   the same from a Starlette route
@@ -22,13 +22,13 @@ peak: requests a second by `wrk`, where it is installed: each path through the s
     says the same where other programs take turns on the core. At half of that rate, p50 and p99 by the generator
     described below; the look-up also with the log stalled for as long. All rates again with a second server on the
     last core, which then shares it with `wrk`: no core is left for the generator.
-latency: an open-loop generator at a fixed rate, half of the look-up's peak unless `--rate` says otherwise, timed
-    from when each request was due. Interleaved: telemetry on, telemetry off, and the log stalled for ten of twelve
-    seconds (another process holds its write lock; `--stall` says how long, and the rest follows). Every answer must
-    be counted as offered, and every one counted as written must be in the log, or the benchmark fails. `lag` is how
-    late the generator itself was: where its p99 is more than a tenth of the answers', the machine is too busy to
-    measure on, and the output says so. `--realtime` keeps what else runs on the core, kernel threads too, from
-    lengthening the answers of either.
+latency: an open-loop generator at a fixed rate, half of the peak unless `--rate` says otherwise, timed from when
+    each request was due: of the look-up, and of the mix. Interleaved: telemetry on, telemetry off, and the log
+    stalled for ten of twelve seconds (another process holds its write lock; `--stall` says how long, and the rest
+    follows). Every answer must be counted as offered, and every one counted as written must be in the log, or the
+    benchmark fails. `lag` is how late the generator itself was: where its p99 is more than a tenth of the answers',
+    the machine is too busy to measure on, and the output says so. `--realtime` keeps what else runs on the core,
+    kernel threads too, from lengthening the answers of either.
 steps: a profile of the application without a server: processor time of each step of an answer.
 fold_in: fold-ins a second in one thread, the best hundred included.
 """
@@ -42,6 +42,7 @@ import random
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -54,10 +55,11 @@ from serving_home import folded_in, looked_up, open_home, user
 from serving_latency import measure_latency, milliseconds, settled, stalled
 from serving_load import have_wrk, open_loop, peak, to_last_core
 from serving_report import divided, seconds_so_far, show, spread, told
-from serving_servers import CONSTANTS, SETTINGS, Target, run_variant, running
+from serving_servers import CONSTANTS, QUIET, SETTINGS, Target, run_variant, running
 from serving_steps import draw, measure_fold_in, measure_steps
 
 PARTS = ("peak", "latency", "steps", "fold_in")
+LATENCY_CASES, DEFAULT_RATE = ("look_up", "mix"), 2_000
 CACHED_USERS = 2_000
 """So few users are asked for where their fold-ins are to come from the cache."""
 WARM_UP_RATE = 500
@@ -75,9 +77,9 @@ class Paths:
         self._cached = self._new[:CACHED_USERS]
         self._fresh = itertools.cycle(self._new[CACHED_USERS:] or self._new)
 
-    def of(self, case: str) -> list[str]:
-        """`LINES` paths of a case."""
-        return [f"/recommend/{self._user(case)}" for _ in range(LINES)]
+    def of(self, case: str, n: int = LINES) -> list[str]:
+        """So many paths of a case."""
+        return [f"/recommend/{self._user(case)}" for _ in range(n)]
 
     def _user(self, case: str) -> str:
         if case == "mix":
@@ -147,8 +149,7 @@ def measure_peak(
         told(f"peak of {case}, {len(servers['constant'])} at once")
         variant, step = CASES[case]
         check_step(servers[variant], paths.of(case)[:20], step)
-        if case in {"mix", "cached_fold_in"}:
-            open_loop(servers[variant][0].port, paths.warm_up(), WARM_UP_RATE, CACHED_USERS / WARM_UP_RATE)
+        warm_up(servers[variant][0], case, paths)
         measured: dict[str, list[tuple[float, float, int]]] = {name: [] for name in (case, *CONSTANTS)}
         for number in range(options.rounds + 1):
             for name, values in measured.items():
@@ -175,6 +176,12 @@ def measure_peak(
             "records_lost": sum(lost for _, _, lost in measured[case]),
         }
     return report
+
+
+def warm_up(target: Target, case: str, paths: Paths) -> None:
+    """Bring into the cache what a case is to find there."""
+    if case in {"mix", "cached_fold_in"}:
+        open_loop(target.port, paths.warm_up(), WARM_UP_RATE, CACHED_USERS / WARM_UP_RATE)
 
 
 def measure_half_load(
@@ -218,7 +225,7 @@ def measure(home: Home, scratch: Path, options: argparse.Namespace) -> Iterator[
     """The parts that were asked for, by name."""
     paths = Paths(options.users)
     cores = sorted(os.sched_getaffinity(0))
-    rate = options.rate
+    halves: dict[str, float] = {}
     variants = [name for name in SETTINGS if name in {CASES[case][0] for case in options.cases}] + [*CONSTANTS]
     if "peak" in options.only and not have_wrk():
         told("wrk is not on PATH (Debian's package of that name has it): no peak throughput")
@@ -228,8 +235,7 @@ def measure(home: Home, scratch: Path, options: argparse.Namespace) -> Iterator[
             found = measure_peak(servers, home, paths, scratch, options)
             to_last_core()
             measure_half_load(servers, paths, found, options)
-        if "look_up" in found:
-            rate = rate or found["look_up"]["requests_per_second"]["look_up"]["median"] / 2
+        halves = {case: of["requests_per_second"][case]["median"] / 2 for case, of in found.items()}
         yield "peak", found
         if len(cores) > 1:
             with ExitStack() as stack:
@@ -244,13 +250,33 @@ def measure(home: Home, scratch: Path, options: argparse.Namespace) -> Iterator[
         told("fold-in")
         yield "fold_ins_per_second", measure_fold_in(options.seconds / 4, options.rounds)
     if "latency" in options.only:
-        with ExitStack() as stack:
-            servers = start(stack, home, ("matinee", "quiet"), cores[:1])
-            if options.realtime:
-                for target in itertools.chain(*servers.values()):
-                    target.to_real_time()
-            asked, rate = paths.of("look_up"), math.floor(rate or 2_000)
-            yield "latency", measure_latency(servers, home, asked, rate, options.rounds, options.stall)
+        to_last_core()
+        yield (
+            "latency",
+            {
+                case: latency_of(
+                    case, home, paths, options.rate or halves.get(case, DEFAULT_RATE), cores[:1], options
+                )
+                for case in LATENCY_CASES
+                if case in options.cases
+            },
+        )
+
+
+def latency_of(
+    case: str, home: Home, paths: Paths, rate: float, cores: Sequence[int], options: argparse.Namespace
+) -> dict[str, Any]:
+    """The latencies of a case at that rate."""
+    with ExitStack() as stack:
+        variant = CASES[case][0]
+        servers = start(stack, home, (variant, QUIET[variant]), cores)
+        on, off = (servers[name][0] for name in (variant, QUIET[variant]))
+        warm_up(on, case, paths)
+        if options.realtime:
+            on.to_real_time()
+            off.to_real_time()
+        ask = partial(paths.of, case)
+        return measure_latency(on, off, home, ask, math.floor(rate), options.rounds, options.stall)
 
 
 def main() -> None:
@@ -263,7 +289,7 @@ def main() -> None:
     parser.add_argument("--stall", type=float, default=10.0, help="latency: seconds for which the log stalls")
     parser.add_argument("--realtime", action="store_true", help="latency: the servers go before all other programs")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="the parts to run")
-    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), help="peak, steps: paths to take")
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), help="paths to take")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--picture", type=Path, help="draw the steps there")
     parser.add_argument("--home", type=Path, help="keep the home here, and use one that is there")

@@ -1,11 +1,12 @@
 """Latency under load with telemetry on, off, and stalled, and what became of every record. See `serving.py`."""
 
+import math
 import sqlite3
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import Any
 
@@ -16,6 +17,8 @@ from serving_load import Latencies, open_loop, to_last_core
 from serving_report import divided, spread, told
 from serving_servers import Target
 
+Ask = Callable[[int], Sequence[str]]
+"""So many paths to ask for, other ones each time."""
 Slice = tuple[Latencies, dict[str, int]]
 """What a loop measured, and what became of its records."""
 LOOP_OF_STALL, BEFORE_STALL = 1.2, 0.1
@@ -75,9 +78,10 @@ def settled(target: Target) -> dict[str, int]:
 
 
 def measured_loop(
-    target: Target, home: Home, paths: Sequence[str], rate: float, seconds: float, *, stall: float = 0.0
+    target: Target, home: Home, ask: Ask, rate: float, seconds: float, *, stall: float = 0.0
 ) -> Slice:
     """An open loop, the log stalled in it for so long, and what became of its records: exactly, or it fails."""
+    paths = ask(math.ceil(rate * seconds))
     before, rows = counted(target), records(home)
     holder = None
     if stall:
@@ -93,17 +97,14 @@ def measured_loop(
     return found, change
 
 
-def one_round(
-    servers: dict[str, list[Target]], home: Home, asked: Sequence[str], rate: float, stall: float
-) -> dict[str, list[Slice]]:
+def one_round(on: Target, off: Target, home: Home, ask: Ask, rate: float, stall: float) -> dict[str, list[Slice]]:
     """The slices with telemetry on and off, in turns, and the one of the stalled log."""
-    on, off = servers["matinee"][0], servers["quiet"][0]
     seconds = stall * LOOP_OF_STALL
     found: dict[str, list[Slice]] = {"on": [], "off": []}
     for number in range(SLICES):
         for name, target in (("on", on), ("off", off))[:: 1 if number % 2 else -1]:
-            found[name].append(measured_loop(target, home, asked, rate, seconds / SLICES))
-    return found | {"stalled": [measured_loop(on, home, asked, rate, seconds, stall=stall)]}
+            found[name].append(measured_loop(target, home, ask, rate, seconds / SLICES))
+    return found | {"stalled": [measured_loop(on, home, ask, rate, seconds, stall=stall)]}
 
 
 def milliseconds(latencies: Sequence[float], share: float) -> float:
@@ -130,7 +131,7 @@ def described(found: Latencies, counts: dict[str, int]) -> dict[str, float]:
 
 
 def measure_latency(
-    servers: dict[str, list[Target]], home: Home, asked: Sequence[str], rate: float, rounds: int, stall: float
+    on: Target, off: Target, home: Home, ask: Ask, rate: float, rounds: int, stall: float
 ) -> dict[str, Any]:
     """Milliseconds at a fixed rate with telemetry on, off, and stalled for so many seconds, and ratios of the p99.
 
@@ -141,7 +142,7 @@ def measure_latency(
     stalled_ratios = []
     for number in range(rounds + 1):
         told(f"latency at {rate}/s, round {number} of {rounds}")
-        of = one_round(servers, home, asked, rate, stall)
+        of = one_round(on, off, home, ask, rate, stall)
         for name, measured in of.items():
             slices = [described(*each) for each in measured]
             if any(each["offered"] != (0 if name == "off" else each["asked"]) for each in slices):

@@ -47,9 +47,8 @@ def show(report: dict[str, Any]) -> None:
                 + (f"  {found['records_lost']} records lost" if found["records_lost"] else "")
                 + at_half_load(found)
             )
-    latency = report.get("latency")
-    if latency:
-        print(f"at {latency['requests_per_second']:.0f}/s, milliseconds:")
+    for case, latency in report.get("latency", {}).items():
+        print(f"{case} at {latency['requests_per_second']:.0f}/s, milliseconds:")
         for name, of in latency["milliseconds"].items():
             print(f"  telemetry {name:8}", "  ".join(f"{label} {v['median']:.3f}" for label, v in of.items()))
         for name in ("on", "stalled"):

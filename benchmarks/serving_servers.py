@@ -32,9 +32,12 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "matinee": {},
     "quiet": {},
     "reranking": {"diversity": DIVERSITY},
+    "quiet_reranking": {"diversity": DIVERSITY},
     "uncached": {"fold_in_cache_megabytes": 0},
 }
-"""What each variant of matinee sets; `quiet` records no answers."""
+"""What each variant of matinee sets; the quiet ones record no answers."""
+QUIET = {"matinee": "quiet", "reranking": "quiet_reranking"}
+"""The same without telemetry."""
 CONSTANTS = ("constant", "starlette")
 """The same answer, made beforehand, from a bare ASGI function, and from a Starlette route."""
 
@@ -45,7 +48,7 @@ def application(variant: str, home: Home) -> Any:
         body = ",".join(ITEMS[:20]).encode()
         return constant_route(body) if variant == "starlette" else constant_function(body)
     app = create_app(Settings(home=home.path, serving=ServingSettings(**SETTINGS[variant])), home, CLOCK)
-    if variant == "quiet":
+    if variant in QUIET.values():
         app.service.telemetry.offer = lambda _: None  # type: ignore[method-assign]
     return app
 

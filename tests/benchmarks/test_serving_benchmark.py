@@ -62,8 +62,9 @@ def median(of):
     return of["median"]
 
 
-def test_latency_accounts_for_every_record(report):
-    found = report("latency", "--stall", str(STALL), "--rate", str(RATE))["latency"]
+@pytest.mark.parametrize("case", ["look_up", "mix"])
+def test_latency_accounts_for_every_record(report, case):
+    found = report("latency", "--stall", str(STALL), "--rate", str(RATE), "--cases", case)["latency"][case]
     assert (found["requests_per_second"], found["failed"]) == (RATE, 0)
     for name, records in found["records"].items():
         assert records["asked"] == ASKED
