@@ -48,6 +48,23 @@ def test_what_was_applied_is_got(back_end):
         assert dict(history.applied()) == {SOURCE: 8, OTHER: 1}
 
 
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 2, 1, 0), (1, 3, 0, 2)])
+def test_rows_may_come_in_any_order(back_end, order):
+    rows = [
+        watch(3, "2", "alien", 5),
+        watch(4, "1", "alien", 1),
+        watch(6, "2", "brazil", 6),
+        watch(7, "1", "up", 0),
+    ]
+    with back_end.open() as history:
+        history.apply(SOURCE, actions(), end=4)
+        assert history.apply(SOURCE, actions(*(rows[at] for at in order)), end=9) == 3
+        found = {user: ([entry.item for entry in of.entries], of.offsets[SOURCE]) for user, of in history.items()}
+        assert found == {"1": (["up", "alien"], 7), "2": (["brazil"], 6)}
+        with pytest.raises(InvalidInput, match="9"):
+            history.apply(SOURCE, actions(watch(9, "1", "up", 1), watch(8, "1", "up", 2)), end=9)
+
+
 def test_applying_again_changes_nothing(back_end):
     with back_end.open() as history:
         batch = actions(watch(0, "1", "alien", 5), watch(1, "2", "alien", 6))

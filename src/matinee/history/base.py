@@ -10,7 +10,10 @@ from matinee.history.record import Glance, UserHistory
 
 @dataclass(frozen=True, slots=True)
 class Actions:
-    """What users did, in the order of the positions: columns of equal length, for speed."""
+    """What users did, in any order: columns of equal length, for speed.
+
+    A store is faster where a user's rows stand together, users in the order of their ids.
+    """
 
     positions: list[int]
     users: list[str]

@@ -1,6 +1,5 @@
 """The embedded history store: LMDB, one writer, readable by every process of the machine at once."""
 
-from bisect import bisect_left
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import groupby, islice
@@ -57,17 +56,17 @@ class LmdbHistory:
 
     def apply(self, source: Source, actions: Actions, *, end: int) -> int:
         """See `History.apply`."""
-        if actions.positions and actions.positions[-1] >= end:
-            raise InvalidInput(f"position {actions.positions[-1]} of {source} is not below the end {end}")
+        if (last := max(actions.positions, default=-1)) >= end:
+            raise InvalidInput(f"position {last} of {source} is not below the end {end}")
 
         def body(transaction: Any) -> int:
             sources, ends = self._load(transaction)
             number = _number(sources, ends, source)
-            start = bisect_left(actions.positions, ends[number])
-            self._fold_in(transaction, number, _by_user(actions, start), sources)
+            rows = _from(actions.positions, ends[number])
+            self._fold_in(transaction, number, _by_user(actions, rows), sources)
             ends[number] = max(ends[number], end)
             self._store_ends(transaction, sources, ends)
-            return len(actions) - start
+            return len(rows)
 
         return self._store.write(body)
 
@@ -191,10 +190,16 @@ def _number(sources: list[Source], ends: list[int], source: Source) -> int:
     return sources.index(source)
 
 
-def _by_user(actions: Actions, start: int) -> Iterator[tuple[bytes, list[Action]]]:
-    """The actions from row `start`, user by user, in the order of the users' keys."""
+def _from(positions: Sequence[int], start: int) -> Sequence[int]:
+    """The rows whose positions are not below `start`: mostly all of them."""
+    if min(positions, default=start) >= start:
+        return range(len(positions))
+    return [row for row, position in enumerate(positions) if position >= start]
+
+
+def _by_user(actions: Actions, rows: Sequence[int]) -> Iterator[tuple[bytes, list[Action]]]:
+    """The actions in those rows, user by user, in the order of the users' keys."""
     positions, items, times_us = actions.positions, actions.items, actions.times_us
     minutes, ratings, users = actions.minutes, actions.ratings, actions.users
-    rows = sorted(range(start, len(actions)), key=users.__getitem__)
-    for user, same in groupby(rows, key=users.__getitem__):
+    for user, same in groupby(sorted(rows, key=users.__getitem__), key=users.__getitem__):
         yield user.encode(), [(positions[i], items[i], times_us[i], minutes[i], ratings[i]) for i in same]

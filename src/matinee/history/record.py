@@ -150,7 +150,6 @@ _decode_head = msgspec.msgpack.Decoder(_Head).decode
 _decode_version = msgspec.msgpack.Decoder(_Version).decode
 _Packed = TypeVar("_Packed", _Record, _Sealed, _Glimpsed)
 _Part = TypeVar("_Part", _Entry, _Head)
-_NOTHING = _encode(_Sealed(RECORD_FORMAT, [], []))
 
 
 def fold(packed: bytes | None, source: int, actions: Iterable[Action], sources: Sequence[Source]) -> bytes:
@@ -170,17 +169,15 @@ def fold(packed: bytes | None, source: int, actions: Iterable[Action], sources: 
         Corrupt: `packed` is not what `fold` returned.
         FormatTooNew: a newer matinee packed it.
     """
-    packed = _NOTHING if packed is None else packed
-    record = _read(packed, _decode_sealed)
+    record = _Sealed(RECORD_FORMAT, [], []) if packed is None else _read(packed, _decode_sealed)
     changed: dict[str, _Entry] = {}
     newest = -1
     for position, item, time_us, minute, rating in actions:
         entry = changed.get(item)
         if entry is None:
-            entry = changed[item] = _take_out(record.entries, packed, item) or _Entry(
-                item, *divmod(time_us, SECOND), []
-            )
-        if time_us > entry.last_us:
+            entry = _take_out(record.entries, packed, item) if packed else None
+            changed[item] = entry = entry or _Entry(item, *divmod(time_us, SECOND), [])
+        if time_us > entry.seconds * SECOND + entry.micros:  # its `last_us`: this is what ingest is busy with
             _move(entry, time_us)
         if minute is not None:
             entry.minutes = add_minute(entry.minutes, minute)
