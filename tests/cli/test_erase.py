@@ -9,6 +9,7 @@ import pytest
 from matinee.core.clock import SystemClock
 from matinee.core.home import Home
 from matinee.log.open import open_log
+from small_disks import filled
 
 WHO, OTHER = "740193862517", "308415527096"
 
@@ -76,3 +77,15 @@ def test_what_cannot_be_done_is_said(home):
     with home.lock("upkeep"):  # of an ingest that erases: what another rewrites meanwhile could bring users back
         assert matinee(home, "lake", "maintain", status=75)["kind"] == "Locked"
     assert matinee(home, "erase", "--now") == {"stores": "done", "bundles": "done"}
+
+
+def test_a_disk_without_a_byte_is_told_of_and_the_erasure_can_be_asked_for_again(small_disk):
+    home = Home(small_disk / "home")
+    assert matinee(home, "erase", "--list") == {"erased": []}
+    with filled(small_disk):
+        refused = matinee(home, "erase", WHO, status=75)
+    assert (refused["kind"], refused["remedy"]) == (
+        "OutOfRoom", "Make room on its disk (docs/runbooks/disk-full.md); then give the same command again.",
+    )  # fmt: skip
+    assert matinee(home, "erase", "--list") == {"erased": []}
+    assert matinee(home, "erase", WHO)["added"]

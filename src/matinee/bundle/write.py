@@ -25,7 +25,7 @@ from matinee.bundle.manifest import (
 )
 from matinee.bundle.users import USERS, Users, copy_users, index_type, write_users
 from matinee.core.clock import Clock
-from matinee.core.errors import InvalidInput, OutOfRoom
+from matinee.core.errors import InvalidInput, OutOfRoom, is_no_room
 from matinee.core.files import fsync_file, fsync_folder
 
 ITEMS = "items.txt"
@@ -34,7 +34,6 @@ POPULAR = "popular.npy"
 TRENDING = "trending.npy"
 FOLD_IN_PREFIX = "fold_in-"
 _WRITING = ".writing-"
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def write_bundle(bundles: Path, *, contents: BundleContents, clock: Clock) -> str:
@@ -151,7 +150,7 @@ def _room_needed(bundles: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _NO_ROOM:
+        if not is_no_room(error):
             raise
         raise OutOfRoom(
             f"there is no room for a bundle under {bundles}: {error}",

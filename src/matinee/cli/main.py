@@ -2,6 +2,7 @@
 
 import os
 import sys
+from typing import NoReturn
 
 import typer
 
@@ -33,7 +34,7 @@ from matinee.cli import (
     up,
 )
 from matinee.cli.output import complain
-from matinee.core.errors import MatineeError, RetryableError
+from matinee.core.errors import MatineeError, OutOfRoom, RetryableError, is_no_room
 
 app = typer.Typer(
     name="matinee",
@@ -84,9 +85,19 @@ def main() -> None:
     """
     try:
         app()
-    except MatineeError as error:
-        complain(error, as_json="--json" in sys.argv)
-        sys.exit(75 if isinstance(error, RetryableError) else 1)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # who read us has left
         sys.exit(1)
+    except MatineeError as error:
+        _end(error)
+    except OSError as error:
+        if not is_no_room(error):
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        remedy = "Make room on its disk (docs/runbooks/disk-full.md); then give the same command again."
+        _end(OutOfRoom(f"{where}{error.strerror}", remedy=remedy))
+
+
+def _end(error: MatineeError) -> NoReturn:
+    complain(error, as_json="--json" in sys.argv)
+    sys.exit(75 if isinstance(error, RetryableError) else 1)

@@ -21,6 +21,10 @@ Every error says where, what, and what to do. Its type says whether trying again
         └── GateRefused           a model did not earn its place
 """
 
+import errno
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
 
 class MatineeError(Exception):
     """Base of all errors that matinee raises on purpose.
@@ -57,6 +61,11 @@ class Locked(RetryableError):
 
 class OutOfRoom(RetryableError):
     """A root's disk or budget is full."""
+
+
+def is_no_room(error: OSError) -> bool:
+    """Whether the system had no room: a full disk, a quota, a limit of a file's size."""
+    return error.errno in _NO_ROOM
 
 
 class FatalError(MatineeError):

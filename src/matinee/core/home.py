@@ -3,7 +3,6 @@
 `data/` is what must not be lost, `logs/` is what may be, `run/` is what a restart makes again.
 """
 
-import errno
 import fcntl
 import json
 import os
@@ -11,11 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from matinee.core.errors import ConfigurationError, Locked, OutOfRoom
+from matinee.core.errors import ConfigurationError, Locked, OutOfRoom, is_no_room
 from matinee.core.files import check_format, read_json, write_json
 
 HOME_FORMAT = 1
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 
 
 class Home:
@@ -94,7 +92,7 @@ def _lock_file(path: Path) -> int:
     try:
         return os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
-        if error.errno not in _NO_ROOM:
+        if not is_no_room(error):
             raise
         raise OutOfRoom(
             f"{path} cannot be made: {error.strerror}",

@@ -11,9 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-from matinee.core.errors import OutOfRoom
+from matinee.core.errors import OutOfRoom, is_no_room
 
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FOR_WHO_MAPS_IT = {errno.EROFS, errno.EACCES, errno.EOPNOTSUPP, errno.EINVAL}
 """A file that may not be written, and a file system that reserves nothing: some can do with that."""
 
@@ -48,7 +47,7 @@ def reserve(path: Path, length: int) -> None:
         finally:
             os.close(descriptor)
     except OSError as error:
-        if error.errno in _NO_ROOM:
+        if is_no_room(error):
             raise OutOfRoom(
                 f"{path} cannot be mapped: {error.strerror}",
                 remedy="Make room on its disk (docs/runbooks/disk-full.md).",

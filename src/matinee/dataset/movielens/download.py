@@ -1,6 +1,5 @@
 """Downloading a published archive: checked, taken up again where it was cut, and never left half done."""
 
-import errno
 import hashlib
 import re
 from collections.abc import Callable
@@ -8,7 +7,7 @@ from pathlib import Path
 
 import httpx
 
-from matinee.core.errors import DataUnavailable, OutOfRoom
+from matinee.core.errors import DataUnavailable, OutOfRoom, is_no_room
 from matinee.core.files import fsync_file, fsync_folder
 
 Progress = Callable[[int, int | None], None]
@@ -44,7 +43,7 @@ def download(url: str, target: Path, progress: Progress | None = None) -> None:
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise DataUnavailable(f"{url}: {error or type(error).__name__}") from error
     except OSError as error:
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        if is_no_room(error):
             raise OutOfRoom(f"no room to download {url} to {target.parent}", remedy="Make room there.") from error
         raise
     finally:
