@@ -272,6 +272,7 @@ def latency_of(
         servers = start(stack, home, (variant, QUIET[variant]), cores)
         on, off = (servers[name][0] for name in (variant, QUIET[variant]))
         warm_up(on, case, paths)
+        settled(on)  # what follows counts the records of one server at a time
         if options.realtime:
             on.to_real_time()
             off.to_real_time()
