@@ -22,13 +22,14 @@ peak: requests a second by `wrk`, where it is installed: each path through the s
     says the same where other programs take turns on the core. At half of that rate, p50 and p99 by the generator
     described below; the look-up also with the log stalled for as long. All rates again with a second server on the
     last core, which then shares it with `wrk`: no core is left for the generator.
-latency: an open-loop generator at a fixed rate, half of the peak unless `--rate` says otherwise, timed from when
-    each request was due: of the look-up, and of the mix. Interleaved: telemetry on, telemetry off, and the log
-    stalled for ten of twelve seconds (another process holds its write lock; `--stall` says how long, and the rest
-    follows). Every answer must be counted as offered, and every one counted as written must be in the log, or the
-    benchmark fails. `lag` is how late the generator itself was: where its p99 is more than a tenth of the answers',
-    the machine is too busy to measure on, and the output says so. `--realtime` keeps what else runs on the core,
-    kernel threads too, from lengthening the answers of either.
+latency: of the look-up and of the mix, an open-loop generator at a fixed rate, timed from when each request was
+    due. Half of the peak unless `--rate` says otherwise; 2,000 and 500 a second where that was not measured.
+    Interleaved: telemetry on, telemetry off, and the log stalled for ten of twelve seconds (another process holds
+    its write lock; `--stall` says how long, and the rest follows). Every answer must be counted as offered, and
+    every one counted as written must be in the log, or the benchmark fails. `lag` is how late the generator
+    itself was: where its p99 is more than a tenth of the answers', the machine is too busy to measure on, and the
+    output says so. `--realtime` keeps what else runs on the core, kernel threads too, from lengthening the
+    answers of either.
 steps: a profile of the application without a server: processor time of each step of an answer.
 fold_in: fold-ins a second in one thread, the best hundred included.
 """
@@ -59,7 +60,8 @@ from serving_servers import CONSTANTS, QUIET, SETTINGS, Target, run_variant, run
 from serving_steps import draw, measure_fold_in, measure_steps
 
 PARTS = ("peak", "latency", "steps", "fold_in")
-LATENCY_CASES, DEFAULT_RATE = ("look_up", "mix"), 2_000
+LATENCY_RATES = {"look_up": 2_000, "mix": 500}
+"""Cases whose latency is measured, and at how many requests a second where their peak was not."""
 CACHED_USERS = 2_000
 """So few users are asked for where their fold-ins are to come from the cache."""
 WARM_UP_RATE = 500
@@ -254,10 +256,8 @@ def measure(home: Home, scratch: Path, options: argparse.Namespace) -> Iterator[
         yield (
             "latency",
             {
-                case: latency_of(
-                    case, home, paths, options.rate or halves.get(case, DEFAULT_RATE), cores[:1], options
-                )
-                for case in LATENCY_CASES
+                case: latency_of(case, home, paths, options.rate or halves.get(case, rate), cores[:1], options)
+                for case, rate in LATENCY_RATES.items()
                 if case in options.cases
             },
         )
@@ -298,6 +298,8 @@ def main() -> None:
     parser.add_argument("--port", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--core", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if list(options.only) == ["latency"] and not LATENCY_RATES.keys() & set(options.cases):
+        parser.error(f"the latency is measured of {', '.join(LATENCY_RATES)} alone")
     if options.serve:
         run_variant(options.serve, Home(options.home), options.port, options.core)
         return

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -85,7 +86,15 @@ def test_a_disk_without_a_byte_is_told_of_and_the_erasure_can_be_asked_for_again
     with filled(small_disk):
         refused = matinee(home, "erase", WHO, status=75)
     assert (refused["kind"], refused["remedy"]) == (
-        "OutOfRoom", "Make room on its disk (docs/runbooks/disk-full.md); then give the same command again.",
+        "OutOfRoom", "Make room on that disk (docs/runbooks/disk-full.md); then give the same command again.",
     )  # fmt: skip
     assert matinee(home, "erase", "--list") == {"erased": []}
     assert matinee(home, "erase", WHO)["added"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no file that is always full")
+def test_a_full_standard_output_is_told_of_beside_it(tmp_path):
+    command = [sys.executable, "-m", "matinee", "erase", "--list", "--home", str(tmp_path / "home"), "--json"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, "No space left" in done.stderr, "Traceback" in done.stderr) == (75, True, False)

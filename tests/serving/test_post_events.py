@@ -33,6 +33,7 @@ from matinee.ingest.stores import stores_of
 from matinee.log.sqlite import SqliteLog
 from matinee.release.plan import publish
 from matinee.serving import event_sink
+from matinee.serving import service as service_module
 from matinee.serving.event_sink import EventSink
 from matinee.serving.key_file import Scope, create_key
 from matinee.serving.posted import MAX_EVENTS, Post, Unacceptable, read_post
@@ -207,32 +208,55 @@ def sink_of(log, clock=CLOCK):
         sink.close(60)
 
 
-def test_the_log_is_opened_before_the_first_post_and_again_by_it_where_that_failed():
-    tried, log = threading.Event(), Log()
+def test_a_log_that_is_away_at_first_is_opened_without_any_post(monkeypatch):
+    monkeypatch.setattr(event_sink, "REOPEN_SECONDS", 0.01)
+    tries, opened = iter(range(3)), threading.Event()
 
     def open_log():
-        if not tried.is_set():
-            tried.set()
+        if next(tries) < 2:
             raise StoreUnavailable("it is away", remedy="")
-        return log
+        opened.set()
+        return Log()
 
     sink = EventSink(open_log, CLOCK)
+    with capture_logs() as logs:
+        sink.start()
+        assert opened.wait(30)
+        sink.close(60)
+    assert [line["event"] for line in logs] == ["event_log_not_opened"]  # it is told of once
+
+
+def test_a_post_waits_for_the_opening_and_then_has_its_turn(monkeypatch):
+    monkeypatch.setattr(event_sink, "TURN_SECONDS", 0.2)
+    log, go = Log(), threading.Event()
+    sink = EventSink(lambda: go.wait(30) and log, CLOCK)
     sink.start()
-    assert tried.wait(30)
-    asyncio.run(sink.append("key:a", [b"1"]))
+
+    async def post():
+        waiting = asyncio.create_task(sink.append("key:a", [b"1"]))
+        await asyncio.sleep(3 * event_sink.TURN_SECONDS)
+        assert not waiting.done()
+        go.set()
+        await waiting
+
+    asyncio.run(post())
     sink.close(60)
-    assert (log.appended, sink.refused) == ([(0, [b"1"])], 0)
+    assert log.appended == [(0, [b"1"])]
 
 
-def test_a_service_opens_the_log_at_its_start(tmp_path: Path):
-    opened = threading.Event()
+def test_a_service_opens_the_log_at_its_start_and_says_what_for(tmp_path: Path, monkeypatch):
+    opened, told = threading.Event(), []
+    monkeypatch.setattr(
+        service_module, "open_log", lambda *_, **what_for: told.append(what_for) or opened.set() or Log()
+    )
     home = new_home(tmp_path)
-    service = Service(Settings(home=home.path), home, CLOCK, open_event_log=lambda: opened.set() or Log())
+    service = Service(Settings(home=home.path), home, CLOCK)
     service.start()
     try:
         assert opened.wait(30)
     finally:
         service.stop()
+    assert told == [{"appends": True}]
 
 
 def test_closing_waits_no_longer_than_it_is_told_and_what_had_no_turn_is_refused():

@@ -2,7 +2,6 @@
 
 import os
 import sys
-from typing import NoReturn
 
 import typer
 
@@ -89,15 +88,18 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # who read us has left
         sys.exit(1)
     except MatineeError as error:
-        _end(error)
+        complain(error, as_json="--json" in sys.argv)
+        sys.exit(75 if isinstance(error, RetryableError) else 1)
     except OSError as error:
         if not is_no_room(error):
             raise
         where = f"{error.filename}: " if error.filename else ""
-        remedy = "Make room on its disk (docs/runbooks/disk-full.md); then give the same command again."
-        _end(OutOfRoom(f"{where}{error.strerror}", remedy=remedy))
-
-
-def _end(error: MatineeError) -> NoReturn:
-    complain(error, as_json="--json" in sys.argv)
-    sys.exit(75 if isinstance(error, RetryableError) else 1)
+        remedy = "Make room on that disk (docs/runbooks/disk-full.md); then give the same command again."
+        refused = OutOfRoom(f"{where}{error.strerror}", remedy=remedy)
+        try:
+            complain(refused, as_json="--json" in sys.argv)
+            sys.stdout.flush()
+        except OSError:  # it is standard output that has no room
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            complain(refused, as_json=False)
+        sys.exit(75)

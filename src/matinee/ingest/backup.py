@@ -23,7 +23,15 @@ from pathlib import Path
 import lmdb
 
 from matinee.core.clock import Clock
-from matinee.core.errors import ConfigurationError, Corrupt, InvalidInput, MatineeError, OutOfRoom, StoreUnavailable
+from matinee.core.errors import (
+    ConfigurationError,
+    Corrupt,
+    InvalidInput,
+    MatineeError,
+    OutOfRoom,
+    StoreUnavailable,
+    is_no_room,
+)
 from matinee.core.files import fsync_folder, read_json, write_json
 from matinee.core.home import Home
 from matinee.core.settings import Settings
@@ -292,7 +300,7 @@ def _require_empty(destination: Path) -> None:
 
 
 def _explained(error: Exception, where: Path) -> MatineeError:
-    full = "full" in str(error) or "No space left" in str(error)
-    if full:
+    said = ("is full", "No space left")  # SQLite's errors, and those of several files together
+    if (isinstance(error, OSError) and is_no_room(error)) or any(words in str(error) for words in said):
         return OutOfRoom(f"{where}: {error}", remedy="Make room on its disk, or choose another; nothing was left.")
     return StoreUnavailable(f"{where}: {error}", remedy="Nothing was left half done; try again.")

@@ -13,7 +13,7 @@ from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Tr
 from deltalake import Schema as DeltaSchema
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
-from matinee.core.errors import ConfigurationError, Corrupt, MatineeError, OutOfRoom, StoreUnavailable
+from matinee.core.errors import ConfigurationError, Corrupt, MatineeError, OutOfRoom, StoreUnavailable, is_no_room
 from matinee.core.files import check_format, fsync_file, fsync_folder
 from matinee.lake.schemas import LAKE_FORMAT, TableSchema
 
@@ -62,7 +62,7 @@ def store_errors(what: str) -> Iterator[None]:
         raise
     except (DeltaError, OSError, pl.exceptions.ComputeError) as error:
         text = str(error)
-        if any(mark in text for mark in _NO_ROOM):
+        if any(mark in text for mark in _NO_ROOM) or (isinstance(error, OSError) and is_no_room(error)):
             raise OutOfRoom(
                 f"lake, {what}: no room left: {text}", remedy="Free space on the disk that holds the lake."
             ) from error

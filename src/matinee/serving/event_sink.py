@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from zlib import crc32
 
 from matinee.core.breaker import Breaker, CircuitOpen
@@ -23,6 +23,10 @@ MAX_WAITING = 64
 """Posts that may wait for their turn; more are refused at once."""
 TURN_SECONDS = 2.0
 """How long a post waits for its turn."""
+OPENING_SECONDS = 15.0
+"""How long it waits before that for the first opening of the log: a Kafka topic may have to be made."""
+REOPEN_SECONDS = 5.0
+"""Between two tries to open a log that nobody posts to."""
 SLOW_SECONDS = 2 * TURN_SECONDS
 """What takes longer, waiting and writing, is as bad as what fails."""
 
@@ -51,13 +55,17 @@ class EventSink:
         self._partitions: list[int] = []
         self._waiting = 0
         self._posts: SimpleQueue[_Post | None] = SimpleQueue()
+        self._tried: Future[None] = Future()
+        """Done when the log was opened for the first time, or could not be."""
         self._closing = threading.Event()
         # Of its own making: one of a pool is waited for at the end of the process, however long the log hangs.
         self._thread = threading.Thread(target=self._run, name="events", daemon=True)
 
     def start(self) -> None:
-        """Open the log in the sink's own thread, so that the first post need not wait for it. Once only."""
-        self._posts.put((Future(), "", []))
+        """Begin to take posts. Once only.
+
+        The log is opened at once, and tried again while it is away, so that posts need not wait for that.
+        """
         self._thread.start()
 
     async def append(self, producer: str, values: list[bytes]) -> None:
@@ -99,7 +107,9 @@ class EventSink:
             _log.warning("events_left", seconds=seconds)
 
     def _run(self) -> None:
-        while (post := self._posts.get()) is not None:
+        self._make_ready(told=True)
+        self._tried.set_result(None)
+        while (post := self._next_post()) is not None:
             future, producer, values = post
             if self._closing.is_set():
                 future.cancel()
@@ -112,9 +122,29 @@ class EventSink:
                     future.set_result(None)
         self._let_go()
 
+    def _next_post(self) -> _Post | None:
+        """The next post, or nothing at the end; meanwhile a log that is not open is tried again."""
+        while self._log is None:
+            try:
+                return self._posts.get(timeout=REOPEN_SECONDS)
+            except Empty:
+                self._make_ready(told=False)
+        return self._posts.get()
+
+    def _make_ready(self, *, told: bool) -> None:
+        """Open the log before somebody posts."""
+        try:
+            self._open()
+        except Exception as error:  # noqa: BLE001 - whoever posts meets it, and is told
+            if told:
+                _log.warning("event_log_not_opened", error=str(error), exc_info=_unexpected(error))
+            self._let_go()
+
     async def _take_turn(self, producer: str, values: list[bytes]) -> None:
         if self._closing.is_set():
             raise StoreUnavailable(_STOPPING, remedy=_REMEDY)
+        if not self._tried.done():
+            await asyncio.wait({asyncio.wrap_future(self._tried)}, timeout=OPENING_SECONDS)
         future: Future[None] = Future()
         self._posts.put((future, producer, values))
         waiting = asyncio.wrap_future(future)
@@ -128,12 +158,10 @@ class EventSink:
 
     def _append(self, producer: str, values: list[bytes]) -> None:
         try:
-            if self._log is None:
-                self._log = self._open_log()
-                self._partitions = sorted(self._log.ends())
+            log = self._open() if self._log is None else self._log
             partition = self._partitions[crc32(producer.encode()) % len(self._partitions)]
             if values:
-                self._log.append(values, partition=partition)
+                log.append(values, partition=partition)
         except OutOfRoom as error:
             self._give_up(error)
             raise OutOfRoom("the event log has no room", remedy=_REMEDY) from error
@@ -141,9 +169,13 @@ class EventSink:
             self._give_up(error)
             raise StoreUnavailable("the event log does not answer", remedy=_REMEDY) from error
 
+    def _open(self) -> EventLog:
+        self._log = self._open_log()
+        self._partitions = sorted(self._log.ends())
+        return self._log
+
     def _give_up(self, error: Exception) -> None:
-        expected = isinstance(error, (RetryableError, GenerationChanged))
-        _log.warning("events_not_appended", error=str(error), exc_info=None if expected else error)
+        _log.warning("events_not_appended", error=str(error), exc_info=_unexpected(error))
         self._let_go()  # opened again: the log may be another one now
 
     def _let_go(self) -> None:
@@ -151,3 +183,8 @@ class EventSink:
             with suppress(Exception):  # it is given up in any case
                 self._log.close()
         self._log = None
+
+
+def _unexpected(error: Exception) -> Exception | None:
+    """An error whose traceback is worth the room in the log."""
+    return None if isinstance(error, (RetryableError, GenerationChanged)) else error
