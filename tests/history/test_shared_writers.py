@@ -4,6 +4,7 @@ import fcntl
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -79,6 +80,64 @@ def _alone(path):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     if "Locked" in done.stderr:
         raise Locked(done.stderr)
+
+
+OPENER = """
+import sys
+from pathlib import Path
+from matinee.events.offsets import Source
+from matinee.history.base import Actions
+from matinee.history.lmdb import LmdbHistory
+print("opening", flush=True)
+with LmdbHistory(Path(sys.argv[1]), shared=True, map_bytes=1 << 20) as history:
+    history.apply(Source("g", 1), Actions([0], ["18"], ["up+2009"], [0], [1], [None]), end=1)
+"""
+
+
+def test_a_writer_that_starts_while_a_store_is_moved_in_writes_to_that_one(tmp_path):
+    path = tmp_path / "history"
+    with LmdbHistory(path, shared=True, map_bytes=SMALL_MAP) as history:
+        history.apply(Source("g", 0), Actions([0], ["17"], ["up+2009"], [0], [1], [None]), end=1)
+    with (path / "turn.lock").open("w") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        (path / "data.mdb").rename(path / "moved")
+        opener = subprocess.Popen([sys.executable, "-c", OPENER, str(path)], stdout=subprocess.PIPE, text=True)
+        assert opener.stdout.readline() == "opening\n"
+        time.sleep(0.5)  # within which one that does not wait makes a store of its own
+        (path / "moved").rename(path / "data.mdb")
+    opener.communicate(timeout=60)
+    assert opener.returncode == 0
+    with LmdbHistory(path, read_only=True) as history:
+        assert [user for user, _ in history.items()] == ["17", "18"]
+
+
+SWAPPED_OPENER = """
+import subprocess, sys
+from pathlib import Path
+import lmdb
+from matinee.history.lmdb import LmdbHistory
+really_open, eraser = lmdb.open, [sys.argv[2]]
+def open_late(*args, **options):
+    if eraser:
+        subprocess.run([sys.executable, "-c", eraser.pop(), sys.argv[1]], input="17", text=True, check=True)
+    print("opened", flush=True)
+    return really_open(*args, **options)
+lmdb.open = open_late
+with LmdbHistory(Path(sys.argv[1]), read_only=True) as history:
+    print(*[user for user, _ in history.items()])
+"""
+
+
+def test_a_reader_that_opens_while_a_store_is_moved_in_opens_again(tmp_path):
+    """LMDB opens the table of readers first: the old store's beside the new data would protect nobody's reading."""
+    path = tmp_path / "history"
+    with LmdbHistory(path, shared=True, map_bytes=SMALL_MAP) as history:
+        for position, user in enumerate(("17", "18")):
+            actions = Actions([position], [user], ["up+2009"], [0], [1], [None])
+            history.apply(Source("g", 0), actions, end=position + 1)
+    arguments = [sys.executable, "-c", SWAPPED_OPENER, str(path), ERASER]
+    reader = subprocess.run(arguments, capture_output=True, text=True, check=True)
+    assert reader.stdout.split() == ["open", "1", "opened", "opened", "18"]  # the eraser's, then the reader's
 
 
 ERASER = """

@@ -235,24 +235,33 @@ class Environment:
             self._open_environment()
 
     def _open_environment(self) -> None:
+        """Open what stands there; a writer in its turn, so that it makes no store while another is moved in."""
         try:
-            if not self._read_only or self._data.exists():  # a reader makes it too, where it is missing
-                reserve(self.path / "lock.mdb", readers_bytes(_MAX_READERS))  # LMDB writes it as memory
-            self._env = lmdb.open(
-                str(self.path), map_size=self._map_bytes, max_dbs=2, max_readers=_MAX_READERS, max_spare_txns=8,
-                readonly=self._read_only, create=not self._read_only, sync=False,
-            )  # fmt: skip
-            try:
-                self._require_whole()
-                with self._writers_turn():
-                    self._open_databases()
-            except BaseException:
-                self._env.close()
-                raise
+            with self._writers_turn():
+                while not self._opened_one_store():
+                    self._env.close()
+                    self._mapped.close()
         except (lmdb.CorruptedError, lmdb.InvalidError, lmdb.PageNotFoundError):
             raise
         except (lmdb.Error, OSError) as error:
             raise self._explain(error) from error
+
+    def _opened_one_store(self) -> bool:
+        """Whether data and table of readers are those of one store: another may take its place meanwhile."""
+        before = _inode(self._data_name)
+        if not self._read_only or before:  # a reader makes it too, where it is missing
+            reserve(self.path / "lock.mdb", readers_bytes(_MAX_READERS))  # LMDB writes it as memory
+        self._env = lmdb.open(
+            str(self.path), map_size=self._map_bytes, max_dbs=2, max_readers=_MAX_READERS, max_spare_txns=8,
+            readonly=self._read_only, create=not self._read_only, sync=False,
+        )  # fmt: skip
+        try:
+            self._require_whole()
+            self._open_databases()
+        except BaseException:
+            self._env.close()
+            raise
+        return before == self.file or (before is None and not self._read_only)
 
     def _require_whole(self) -> None:
         """Raise where the file is shorter than its pages: touching one that is missing would end the process."""
