@@ -56,10 +56,10 @@ def folded(rows, *, together: bool) -> UserHistory:
     packed = None
     if together:
         for source in range(len(SOURCES)):
-            packed = fold(packed, source, [row[1:] for row in rows if row[0] == source], SOURCES)
+            packed = fold(packed, source, [("17", *row[1:]) for row in rows if row[0] == source], SOURCES)
     else:
         for source, *action in rows:
-            packed = fold(packed, source, [tuple(action)], SOURCES)
+            packed = fold(packed, source, [("17", *action)], SOURCES)
     return unpack(packed, SOURCES)
 
 
@@ -75,7 +75,7 @@ def test_any_order_gives_what_the_naive_model_gives(drawn, random, together):
 def test_a_glance_sees_the_items_and_the_offsets_and_changes_with_everything_done(drawn):
     packed, stamps = None, set()
     for source, *action in with_positions(drawn):
-        packed = fold(packed, source, [tuple(action)], SOURCES)
+        packed = fold(packed, source, [("17", *action)], SOURCES)
         seen, whole = glance(packed, SOURCES), unpack(packed, SOURCES)
         assert sorted(seen.items) == sorted(entry.item for entry in whole.entries)
         assert (seen.offsets, seen.open()) == (whole.offsets, whole)
@@ -158,19 +158,19 @@ def test_a_user_with_ten_items_takes_less_than_400_bytes():
     for n in range(10):
         item = f"the+longer+title+of+{1970 + n}"  # 24 characters, the mean of a real stream's ids
         start = 1_700_000_000_000_000 + n * 24 * HOUR
-        watched = [(10_000_000 + n, item, start + m * 60_000_000, m, None) for m in range(95)]
-        rated = [(10_000_100 + n, item, start + 2 * HOUR, None, 4.0)] if n % 5 == 0 else []
+        watched = [("17", 10_000_000 + n, item, start + m * 60_000_000, m, None) for m in range(95)]
+        rated = [("17", 10_000_100 + n, item, start + 2 * HOUR, None, 4.0)] if n % 5 == 0 else []
         packed = fold(packed, 0, watched + rated, SOURCES)
     assert len(unpack(packed, SOURCES).entries) == 10
     assert len(packed) < 400
 
 
 def test_fold_leaves_its_input_alone():
-    packed = fold(None, 0, [(1, "alien", 5, 3, 4.0)], SOURCES)
+    packed = fold(None, 0, [("17", 1, "alien", 5, 3, 4.0)], SOURCES)
     before = bytes(packed)
-    first = fold(packed, 0, [(2, "alien", 6, 4, 2.0)], SOURCES)
+    first = fold(packed, 0, [("17", 2, "alien", 6, 4, 2.0)], SOURCES)
     assert packed == before
-    assert fold(packed, 0, [(2, "alien", 6, 4, 2.0)], SOURCES) == first
+    assert fold(packed, 0, [("17", 2, "alien", 6, 4, 2.0)], SOURCES) == first
 
 
 @given(st.binary(max_size=60))
@@ -178,20 +178,20 @@ def test_bytes_that_are_no_record_are_refused(noise):
     for use in (
         lambda: unpack(noise, SOURCES),
         lambda: glance(noise, SOURCES),
-        lambda: fold(noise, 0, [(1, "alien", 5, 3, 4.0)], SOURCES),
+        lambda: fold(noise, 0, [("17", 1, "alien", 5, 3, 4.0)], SOURCES),
     ):
         with contextlib.suppress(Corrupt, FormatTooNew):
             use()
 
 
 def test_half_a_record_is_corrupt():
-    packed = fold(None, 0, [(1, "alien", 5, 3, 4.0)], SOURCES)
+    packed = fold(None, 0, [("17", 1, "alien", 5, 3, 4.0)], SOURCES)
     with pytest.raises(Corrupt):
         unpack(packed[:-3], SOURCES)
     with pytest.raises(Corrupt):
         glance(packed[:-3], SOURCES)
     with pytest.raises(Corrupt):
-        fold(packed[:-3], 0, [(2, "alien", 5, 3, 4.0)], SOURCES)
+        fold(packed[:-3], 0, [("17", 2, "alien", 5, 3, 4.0)], SOURCES)
     with pytest.raises(Corrupt, match="source"):
         unpack(packed, [])
 
@@ -202,4 +202,4 @@ def test_a_newer_record_is_refused(rest):
     with pytest.raises(FormatTooNew):
         unpack(newer, SOURCES)
     with pytest.raises(FormatTooNew):
-        fold(newer, 0, [(1, "alien", 5, 3, 4.0)], SOURCES)
+        fold(newer, 0, [("17", 1, "alien", 5, 3, 4.0)], SOURCES)

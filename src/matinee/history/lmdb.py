@@ -1,8 +1,9 @@
 """The embedded history store: LMDB, one writer, readable by every process of the machine at once."""
 
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import groupby, islice
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -17,6 +18,7 @@ from matinee.history.record import Action, Glance, UnknownSource, UserHistory, f
 
 _SOURCES, _APPLIED = b"sources", b"applied"
 _CHUNK = 500
+_USER = itemgetter(0)
 _Read = TypeVar("_Read", UserHistory, Glance)
 
 _encode = msgspec.msgpack.encode
@@ -62,11 +64,11 @@ class LmdbHistory:
         def body(transaction: Any) -> int:
             sources, ends = self._load(transaction)
             number = _number(sources, ends, source)
-            rows = _from(actions.positions, ends[number])
-            self._fold_in(transaction, number, _by_user(actions, rows), sources)
-            ends[number] = max(ends[number], end)
+            start = ends[number]
+            self._fold_in(transaction, number, _by_user(actions, start), sources)
+            ends[number] = max(start, end)
             self._store_ends(transaction, sources, ends)
-            return len(rows)
+            return sum(1 for position in actions.positions if position >= start)
 
         return self._store.write(body)
 
@@ -190,16 +192,15 @@ def _number(sources: list[Source], ends: list[int], source: Source) -> int:
     return sources.index(source)
 
 
-def _from(positions: Sequence[int], start: int) -> Sequence[int]:
-    """The rows whose positions are not below `start`: mostly all of them."""
-    if min(positions, default=start) >= start:
-        return range(len(positions))
-    return [row for row, position in enumerate(positions) if position >= start]
-
-
-def _by_user(actions: Actions, rows: Sequence[int]) -> Iterator[tuple[bytes, list[Action]]]:
-    """The actions in those rows, user by user, in the order of the users' keys."""
-    positions, items, times_us = actions.positions, actions.items, actions.times_us
-    minutes, ratings, users = actions.minutes, actions.ratings, actions.users
-    for user, same in groupby(sorted(rows, key=users.__getitem__), key=users.__getitem__):
-        yield user.encode(), [(positions[i], items[i], times_us[i], minutes[i], ratings[i]) for i in same]
+def _by_user(actions: Actions, start: int) -> Iterator[tuple[bytes, list[Action]]]:
+    """The actions whose positions are not below `start`, user by user, in the order of the users' keys."""
+    rows: Iterable[Action] = zip(
+        actions.users, actions.positions, actions.items, actions.times_us, actions.minutes, actions.ratings,
+        strict=True,
+    )  # fmt: skip
+    if min(actions.positions, default=start) < start:
+        rows = (row for row in rows if row[1] >= start)
+    if actions.users != sorted(actions.users):  # otherwise few rows live at once, which the caches hold
+        rows = sorted(rows, key=_USER)
+    for user, same in groupby(rows, key=_USER):
+        yield user.encode(), list(same)

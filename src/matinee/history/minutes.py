@@ -18,7 +18,9 @@ def add_minute(minutes: Minutes, minute: int) -> Minutes:
     if isinstance(minutes, bytes):
         bits = int.from_bytes(minutes, "little") | 1 << minute
         return bits.to_bytes((bits.bit_length() + 7) // 8, "little")
-    if minutes and minutes[-1] == minute - 1:  # people watch on
+    if not minutes:
+        return [minute, minute]
+    if minutes[-1] == minute - 1:  # people watch on
         minutes[-1] = minute
         return minutes
     _add_to_runs(minutes, minute)

@@ -24,8 +24,8 @@ RECORD_FORMAT = 1
 MAX_ITEMS = 200
 """A user's latest items that are kept; the bundle carries the complete seen set."""
 
-Action = tuple[int, str, int, int | None, float | None]
-"""Position, item, time (UTC µs; 0 where the source has none), minute watched or nothing, rating or nothing."""
+Action = tuple[str, int, str, int, int | None, float | None]
+"""User, position, item, time (UTC µs; 0 where the source has none), minute watched or none, rating or none."""
 
 
 class UnknownSource(Corrupt):
@@ -172,18 +172,19 @@ def fold(packed: bytes | None, source: int, actions: Iterable[Action], sources: 
     record = _Sealed(RECORD_FORMAT, [], []) if packed is None else _read(packed, _decode_sealed)
     changed: dict[str, _Entry] = {}
     newest = -1
-    for position, item, time_us, minute, rating in actions:
+    for _, position, item, time_us, minute, rating in actions:
+        if position > newest:  # noqa: PLR1730 - for every line of the stream: a call takes longer
+            newest = position
         entry = changed.get(item)
         if entry is None:
             entry = _take_out(record.entries, packed, item) if packed else None
-            changed[item] = entry = entry or _Entry(item, *divmod(time_us, SECOND), [])
+            changed[item] = entry = entry or _Entry(item, time_us // SECOND, time_us % SECOND, [])
         if time_us > entry.seconds * SECOND + entry.micros:  # its `last_us`: this is what ingest is busy with
             _move(entry, time_us)
         if minute is not None:
             entry.minutes = add_minute(entry.minutes, minute)
         if rating is not None:
             _keep_latest(entry, _rated(entry, rating, time_us, source, position), sources)
-        newest = max(newest, position)
     _advance(record.offsets, source, newest)
     entries: list[msgspec.Raw | _Entry] = [*record.entries, *changed.values()]
     if len(entries) > MAX_ITEMS:

@@ -5,23 +5,30 @@ position is never given twice, not even after everything was trimmed. They begin
 `{0: 1}`.
 """
 
+from __future__ import annotations
+
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from matinee.core.clock import Clock
 from matinee.core.errors import InvalidInput, StoreUnavailable
 from matinee.log.base import Reader, Records, Sharing, ends_too_early
 from matinee.log.sqlite_file import LogFile
 
+if TYPE_CHECKING:  # only readers need NumPy: a process that appends stays small without
+    import numpy as np
+    from numpy.typing import NDArray
+
 _INSERT = "INSERT OR ROLLBACK INTO records (appended_us, value) VALUES "
 """`OR ROLLBACK`: a statement that fails ends the transaction, so SQLite need not keep what it would undo alone;
 that is a file made and deleted with each transaction otherwise, and a fifth of the processor time."""
 _ROWS = 128
 """Records that one statement inserts: each statement also notes the last position given out."""
+_FETCHED = 1_000
 TRIM_STEP = 5_000
 """Records deleted in one transaction, so that appends wait for a trim only briefly."""
 
@@ -218,8 +225,6 @@ class SqliteReader:
         self._file.close()
 
     def _read(self, max_records: int) -> Records | None:
-        import numpy as np  # noqa: PLC0415 - a process that only appends stays small without
-
         with self._file.explained() as connection:
             (version,) = connection.execute("PRAGMA data_version").fetchone()
             if self._at_end and version == self._seen_version:
@@ -229,22 +234,29 @@ class SqliteReader:
             rows = connection.execute(
                 "SELECT position, appended_us, value FROM records WHERE position >= ? ORDER BY position LIMIT ?",
                 (self._next, max_records),
-            ).fetchall()
+            )
+            positions, times, values = _columns(rows)
         # The version was read first: what was committed since then changes it, and is looked for again.
-        self._seen_version, self._at_end = version, len(rows) < max_records
+        self._seen_version, self._at_end = version, len(values) < max_records
         if self._at_end:
             self._next = max(self._next, end)  # what is trimmed is passed over
-        if not rows:
+        if not values:
             return None
-        positions, times, values = zip(*rows, strict=True)
-        self._next = max(positions[-1] + 1, self._next)
-        return Records(
-            generation=self._file.generation,
-            partition=0,
-            positions=np.array(positions, dtype=np.int64),
-            appended_us=np.array(times, dtype=np.int64),
-            values=list(values),
-        )
+        self._next = max(int(positions[-1]) + 1, self._next)
+        return Records(self._file.generation, 0, positions, times, values)
+
+
+def _columns(rows: sqlite3.Cursor) -> tuple[NDArray[np.int64], NDArray[np.int64], list[bytes]]:
+    """The three columns, fetched some rows at a time: few live at once, which the processor's caches hold."""
+    import numpy as np  # noqa: PLC0415 - a process that only appends stays small without
+
+    positions, times, values = [np.empty(0, np.int64)], [np.empty(0, np.int64)], list[bytes]()
+    while some := rows.fetchmany(_FETCHED):
+        position, time, value = zip(*some, strict=True)
+        positions.append(np.array(position, dtype=np.int64))
+        times.append(np.array(time, dtype=np.int64))
+        values += value
+    return np.concatenate(positions), np.concatenate(times), values
 
 
 def _end(connection: sqlite3.Connection) -> int:
