@@ -19,7 +19,10 @@ from matinee.core.errors import StoreUnavailable
 from matinee.core.home import Home
 from matinee.core.settings import Settings
 from matinee.events.offsets import Source
+from matinee.history.base import Actions
+from matinee.history.lmdb import LmdbHistory
 from matinee.ingest.backup import BackedUp, back_up, restore
+from matinee.ingest.copying import copy_history
 from matinee.lake.erasure import delete_files, old_files
 from matinee.lake.lake import Lake
 from matinee.lake.maintenance import compact
@@ -271,3 +274,16 @@ def test_versions_of_the_lake_that_go_each_time_are_told(kept):
     with pytest.raises(StoreUnavailable, match=r"events.* while it was copied; 10 times in a row"):
         kept.back_up(times("lake", 1_000, kept.compact_and_vacuum))
     assert not kept.destination.exists()
+
+
+def test_a_history_is_copied_whole_and_one_that_a_power_cut_left_unsound_is_not(tmp_path):
+    folder = tmp_path / "history"
+    with LmdbHistory(folder) as history:
+        history.apply(Source("g", 0), Actions([0], ["17"], ["up+2009"], [0], [1], [None]), end=1)
+        copy_history(folder, tmp_path / "sound")
+    with LmdbHistory(tmp_path / "sound") as copy:
+        assert copy.applied() == {Source("g", 0): 1}
+        assert [user for user, _ in copy.items()] == ["17"]
+    (folder / "unsynced").write_text("another boot")
+    copy_history(folder, tmp_path / "unsound")
+    assert not (tmp_path / "unsound").exists()

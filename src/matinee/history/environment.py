@@ -26,7 +26,7 @@ from matinee.core.errors import (
     OutOfRoom,
     StoreUnavailable,
 )
-from matinee.core.files import check_format, fsync_folder, write_atomically
+from matinee.core.files import check_format, fsync_file, fsync_folder, write_atomically
 from matinee.core.mapped import MappedFile, readers_bytes, reserve
 from matinee.history.moving import copy_without, swap
 from matinee.history.writer_lock import WriterLock
@@ -185,6 +185,17 @@ class Environment:
                 with self._reading:
                     self._open_again()
         return n_out
+
+    def copy(self, target: Path) -> None:
+        """Write what the store holds at one moment into a fresh folder, on the disk; others may write meanwhile.
+
+        Raises:
+            lmdb.Error, OSError: it cannot be written there: it is the target of which these tell.
+        """
+        target.mkdir(parents=True)
+        with self._reading:
+            self._env.copy(str(target), compact=True)
+        fsync_file(target / self._data.name)
 
     def is_replaced(self) -> bool:
         """Whether another store stands where this one was opened."""

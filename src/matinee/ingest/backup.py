@@ -170,7 +170,7 @@ def _fill(
     history = data_file(home.resolve(settings.history.url))
     own = {lake.folder, *({log_file} if log_file else ()), *({history.parent} if history else ())}
     _copy_plan_and_bundles(home, own, data, on_step)
-    if history and history.exists() and history.is_relative_to(home.data):
+    if history and history.is_relative_to(home.data):
         copy_history(history.parent, data / history.parent.relative_to(home.data))
     inside = log_file if log_file and log_file.is_relative_to(home.data) and log_file.exists() else None
     versions = _copy_lake_and_log(home, lake, inside, data, on_step)

@@ -8,9 +8,12 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-import lmdb
-
+from matinee.core.errors import StoreUnavailable
 from matinee.core.files import fsync_file, fsync_folder
+from matinee.core.logging import get_logger
+from matinee.history.lmdb import LmdbHistory
+
+_log = get_logger(__name__)
 
 _LEFT_OUT = frozenset({"downloads"})
 """Folders of `data/` that can be got again."""
@@ -52,11 +55,17 @@ def copy_sqlite(path: Path, target: Path) -> None:
 
 
 def copy_history(folder: Path, target: Path) -> None:
-    """Copy an LMDB environment at one moment, whoever writes to it."""
-    target.mkdir(parents=True)
-    with closing(lmdb.open(str(folder), readonly=True, max_dbs=2)) as live:
-        live.copy(str(target), compact=True)
-    fsync_file(target / "data.mdb")
+    """Copy an LMDB history at one moment, whoever writes to it or puts another in its place.
+
+    One that is not there, or that a power cut has left unsound, is left out: ingest fills it from the lake.
+    """
+    try:
+        live = LmdbHistory(folder, read_only=True)
+    except StoreUnavailable as error:
+        _log.warning("history_not_copied", path=str(folder), error=str(error))
+        return
+    with live:
+        live.copy(target)
 
 
 def copy_file(path: Path, target: Path) -> tuple[int, str]:
