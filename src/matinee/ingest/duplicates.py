@@ -28,6 +28,7 @@ as they grow.
 
 import secrets
 from collections.abc import Sequence
+from itertools import compress
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -185,11 +186,11 @@ class DuplicateWindow:
         self, keys: list[bytes], time_us: NDArray[np.int64], again: set[bytes], before: NDArray[np.int64]
     ) -> list[int]:
         """Row numbers of the duplicates. Goes one by one only through the rows whose key comes again."""
-        asked = np.fromiter((key in again for key in keys), dtype=np.bool_, count=len(keys)) | (before > _NEVER)
+        asked = np.fromiter(map(again.__contains__, keys), dtype=np.bool_, count=len(keys)) | (before > _NEVER)
         others = np.maximum.accumulate(np.where(asked, _NEVER, time_us))
         times, earlier = time_us.tolist(), before.tolist()
         young, watermark = self._young, self._watermark
-        young.update((keys[row], times[row]) for row in np.flatnonzero(~asked).tolist())
+        young.update(compress(zip(keys, times, strict=True), (~asked).tolist()))
         duplicates = []
         for row in np.flatnonzero(asked).tolist():
             key, time = keys[row], times[row]
