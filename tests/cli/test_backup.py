@@ -280,7 +280,7 @@ def test_a_history_is_copied_whole_and_one_that_a_power_cut_left_unsound_is_not(
     folder = tmp_path / "history"
     with LmdbHistory(folder) as history:
         history.apply(Source("g", 0), Actions([0], ["17"], ["up+2009"], [0], [1], [None]), end=1)
-        copy_history(folder, tmp_path / "sound")
+    copy_history(folder, tmp_path / "sound")
     with LmdbHistory(tmp_path / "sound") as copy:
         assert copy.applied() == {Source("g", 0): 1}
         assert [user for user, _ in copy.items()] == ["17"]
