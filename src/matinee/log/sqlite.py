@@ -29,6 +29,7 @@ that is a file made and deleted with each transaction otherwise, and a fifth of 
 _ROWS = 128
 """Records that one statement inserts: each statement also notes the last position given out."""
 _FETCHED = 1_000
+"""Rows taken from SQLite in one go."""
 TRIM_STEP = 5_000
 """Records deleted in one transaction, so that appends wait for a trim only briefly."""
 
