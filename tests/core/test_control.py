@@ -1,12 +1,14 @@
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 
 import pytest
 import sqlalchemy as sa
 
 from matinee.core.alarms import Alarms
 from matinee.core.clock import ManualClock
-from matinee.core.control import METADATA, open_control
+from matinee.core.control import METADATA, REVISION, open_control
 from matinee.core.errors import FormatTooNew
 
 
@@ -17,6 +19,19 @@ def test_migrations_make_the_schema_that_the_tables_declare(tmp_path):
         columns = {column["name"]: str(column["type"]) for column in found.get_columns(table.name)}
         assert columns == {column.name: str(column.type) for column in table.columns}
     engine.dispose()
+
+
+def test_one_that_is_up_to_date_is_opened_without_alembic(tmp_path):
+    url = f"sqlite:///{tmp_path}/control.sqlite"
+    open_control(url).dispose()
+    with closing(sqlite3.connect(tmp_path / "control.sqlite")) as made:
+        assert made.execute("SELECT version_num FROM alembic_version").fetchall() == [(REVISION,)]
+    code = (
+        "import sys; from matinee.core.control import open_control; open_control(sys.argv[1]).dispose();"
+        "print('alembic' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, url], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
 
 
 def test_opening_twice_keeps_what_is_there(tmp_path):

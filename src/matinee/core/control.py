@@ -6,13 +6,12 @@ Its schema is changed only by the migrations beside this module, which run when 
 from pathlib import Path
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
-from alembic.script import ScriptDirectory
 
 from matinee.core.errors import FormatTooNew, StoreUnavailable
 
 METADATA = sa.MetaData()
+REVISION = "0001"
+"""The latest migration's. Where a database is at it, there is nothing to migrate, and Alembic is not loaded."""
 
 ALARMS = sa.Table(
     "alarms",
@@ -43,25 +42,36 @@ def open_control(url: str) -> sa.Engine:
         StoreUnavailable: it does not answer.
     """
     engine = sa.create_engine(url)
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
     try:
-        with engine.begin() as connection:
-            if engine.dialect.name == "sqlite":
-                connection.exec_driver_sql("PRAGMA journal_mode=WAL")
-                connection.exec_driver_sql("BEGIN IMMEDIATE")  # another process may be making it at this moment
-            found = _revision(connection)
-            if found is not None and found not in known:
-                raise FormatTooNew(
-                    f"the control database {engine.url!r} is at revision {found}, which this matinee does not know",
-                    remedy="Upgrade matinee.",
-                )
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+        with engine.connect() as connection:
+            is_current = _revision(connection) == REVISION
+        if not is_current:
+            _migrate(engine)
     except sa.exc.OperationalError as error:
         raise StoreUnavailable(f"the control database {engine.url!r} does not answer: {error.orig}") from error
     return engine
+
+
+def _migrate(engine: sa.Engine) -> None:
+    from alembic import command  # noqa: PLC0415 - takes a third of a second, and is mostly not needed
+    from alembic.config import Config  # noqa: PLC0415
+    from alembic.script import ScriptDirectory  # noqa: PLC0415
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    with engine.begin() as connection:
+        if engine.dialect.name == "sqlite":
+            connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+            connection.exec_driver_sql("BEGIN IMMEDIATE")  # another process may be making it at this moment
+        found = _revision(connection)
+        if found is not None and found not in known:
+            raise FormatTooNew(
+                f"the control database {engine.url!r} is at revision {found}, which this matinee does not know",
+                remedy="Upgrade matinee.",
+            )
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
 
 
 def _revision(connection: sa.Connection) -> str | None:
