@@ -1,11 +1,14 @@
 import sqlite3
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from threading import Barrier
 
 import pytest
 import sqlalchemy as sa
 
+from matinee.core import control
 from matinee.core.alarms import Alarms
 from matinee.core.clock import ManualClock
 from matinee.core.control import METADATA, REVISION, open_control
@@ -71,3 +74,21 @@ def test_processes_that_open_it_first_at_the_same_moment_all_find_it_made(tmp_pa
     ]
     said = [process.communicate()[1] for process in started]
     assert [process.returncode for process in started] == [0] * 6, said
+
+
+def test_all_who_give_it_its_log_at_the_same_moment_succeed(tmp_path):
+    for turn in range(20):
+        url, together = f"sqlite:///{tmp_path}/control{turn}.sqlite", Barrier(6)
+
+        def give(url=url, together=together):
+            engine = sa.create_engine(url)
+            with engine.begin() as connection:
+                together.wait(10)
+                control._write_ahead(connection)
+                mode = connection.exec_driver_sql("PRAGMA journal_mode").scalar_one()
+            engine.dispose()
+            return mode
+
+        with ThreadPoolExecutor(6) as threads:
+            modes = [threads.submit(give) for _ in range(6)]
+        assert [mode.result() for mode in modes] == ["wal"] * 6

@@ -3,6 +3,8 @@
 Its schema is changed only by the migrations beside this module, which run when it is opened.
 """
 
+import sqlite3
+import time
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -12,6 +14,8 @@ from matinee.core.errors import FormatTooNew, StoreUnavailable
 METADATA = sa.MetaData()
 REVISION = "0001"
 """The latest migration's. Where a database is at it, there is nothing to migrate, and Alembic is not loaded."""
+_TRIES, _PAUSE_SECONDS = 250, 0.02
+"""To give a database of SQLite its write-ahead log: for five seconds, as SQLite waits for its other locks."""
 
 ALARMS = sa.Table(
     "alarms",
@@ -62,7 +66,7 @@ def _migrate(engine: sa.Engine) -> None:
     known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
     with engine.begin() as connection:
         if engine.dialect.name == "sqlite":
-            connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+            _write_ahead(connection)
             connection.exec_driver_sql("BEGIN IMMEDIATE")  # another process may be making it at this moment
         found = _revision(connection)
         if found is not None and found not in known:
@@ -72,6 +76,19 @@ def _migrate(engine: sa.Engine) -> None:
             )
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+
+
+def _write_ahead(connection: sa.Connection) -> None:
+    """Give SQLite a write-ahead log. Of several processes that do so at once, it refuses some without waiting."""
+    for left in reversed(range(_TRIES)):
+        try:
+            connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+        except sa.exc.OperationalError as error:
+            if not left or getattr(error.orig, "sqlite_errorcode", None) != sqlite3.SQLITE_BUSY:
+                raise
+            time.sleep(_PAUSE_SECONDS)
+        else:
+            return
 
 
 def _revision(connection: sa.Connection) -> str | None:
