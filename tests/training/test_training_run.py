@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 import multiprocessing
 
 import msgspec
@@ -10,7 +11,7 @@ from planted_lake import GROUPS, fill, planted
 
 from matinee.bundle.manifest import read_manifest
 from matinee.bundle.open import open_bundle
-from matinee.core.clock import DAY, ManualClock, SystemClock
+from matinee.core.clock import DAY, ManualClock
 from matinee.core.errors import ConfigurationError, Corrupt, GateRefused, Locked, Unsuitable
 from matinee.core.home import Home
 from matinee.core.settings import TrainingSettings
@@ -18,8 +19,11 @@ from matinee.lake.schemas import ITEMS, USERS
 from matinee.training.run import Request, repeat_of, train
 
 
+DAYS = itertools.count(20_000)  # since 1970
+
+
 def run(request, settings, home, lake, progress=lambda *_: None, clock=None):
-    clock = clock or SystemClock()
+    clock = clock or ManualClock(next(DAYS) * DAY)  # a bundle's name has its second: two runs may end in the same one
     return train(request, settings=settings, home=home, lake=lake, clock=clock, progress=progress)
 
 
