@@ -9,6 +9,7 @@ from kafka_brokers import new_topic, raises_at_last, until
 from matinee.core.clock import SystemClock
 from matinee.core.errors import ConfigurationError, InvalidInput, MatineeError, StoreUnavailable
 from matinee.log.base import Sharing
+from matinee.log.kafka_cluster import Cluster
 from matinee.log.open import open_log
 
 
@@ -163,6 +164,40 @@ def _polls(reader, found):
     except StoreUnavailable:
         return False
     return True
+
+
+def test_what_was_fetched_before_a_failed_check_is_given_out_later_in_parts_as_large_as_is_asked(
+    apache_broker, monkeypatch
+):
+    wanted = {
+        (partition, position): b"%d.%d" % (partition, position) for partition in (0, 1) for position in range(5)
+    }
+    with open_log(apache_broker.url(new_topic()), SystemClock()) as log:
+        for partition in (0, 1):
+            log.append([wanted[partition, position] for position in range(5)], partition=partition)
+        reader = log.reader(lambda _: 0)
+        with monkeypatch.context() as patched:
+            patched.setattr(Cluster, "check_same", _away)
+            raises_at_last(lambda: reader.poll(max_records=10, timeout=0.1), StoreUnavailable)
+        found, polls = {}, []
+        until(lambda: _polls_in_parts(reader, found, polls) == len(wanted))
+        reader.close()
+    assert found == wanted
+    assert max(polls) <= 3
+
+
+def _away(*_):
+    raise StoreUnavailable("away", remedy="wait")
+
+
+def _polls_in_parts(reader, found, polls):
+    read = reader.poll(max_records=3, timeout=0.1)
+    polls.append(sum(map(len, read)))
+    for records in read:
+        for position, value in zip(records.positions.tolist(), records.values, strict=True):
+            assert (records.partition, position) not in found
+            found[records.partition, position] = value
+    return len(found)
 
 
 def test_markers_of_transactions_are_no_records_and_are_passed_over(apache_broker):

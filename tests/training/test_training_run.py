@@ -18,12 +18,11 @@ from matinee.core.settings import TrainingSettings
 from matinee.lake.schemas import ITEMS, USERS
 from matinee.training.run import Request, repeat_of, train
 
-
 DAYS = itertools.count(20_000)  # since 1970
 
 
 def run(request, settings, home, lake, progress=lambda *_: None, clock=None):
-    clock = clock or ManualClock(next(DAYS) * DAY)  # a bundle's name has its second: two runs may end in the same one
+    clock = clock or ManualClock(next(DAYS) * DAY)  # bundles are named by the second, in which two runs may end
     return train(request, settings=settings, home=home, lake=lake, clock=clock, progress=progress)
 
 
