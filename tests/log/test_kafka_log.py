@@ -8,6 +8,7 @@ from confluent_kafka import TopicPartition
 from kafka_brokers import new_topic, raises_at_last, until
 from matinee.core.clock import SystemClock
 from matinee.core.errors import ConfigurationError, InvalidInput, MatineeError, StoreUnavailable
+from matinee.log import kafka_reader
 from matinee.log.base import Sharing
 from matinee.log.kafka_cluster import Cluster
 from matinee.log.open import open_log
@@ -184,6 +185,41 @@ def test_what_was_fetched_before_a_failed_check_is_given_out_later_in_parts_as_l
         reader.close()
     assert found == wanted
     assert max(polls) <= 3
+
+
+def test_a_partition_that_goes_and_comes_back_in_the_midst_of_a_poll_is_read_from_where_it_is_told(
+    apache_broker, monkeypatch
+):
+    monkeypatch.setattr(kafka_reader, "_CHUNK", 5)
+    with open_log(apache_broker.url(new_topic()), SystemClock()) as log:
+        log.append([b"%d" % n for n in range(20)])
+        reader = log.reader(lambda _: 0)
+        read = []
+        until(lambda: read.extend(reader.poll(max_records=5, timeout=0.1)) or read)
+        assert read.pop().positions.tolist() == [0, 1, 2, 3, 4]
+        reader._consumer = _Rebalancing(reader._consumer, reader, after=2)
+        until(lambda: read.extend(reader.poll(max_records=15, timeout=0.1)) or read)
+        assert reader._consumer.after < 0
+        assert read[0].positions[0] == 0
+        reader.close()
+
+
+class _Rebalancing:
+    """A consumer whose partition 0 is taken away and given back before the call of that number."""
+
+    def __init__(self, consumer, reader, *, after):
+        self._consumer, self._reader, self.after = consumer, reader, after
+
+    def __getattr__(self, name):
+        return getattr(self._consumer, name)
+
+    def consume(self, *arguments):
+        self.after -= 1
+        if self.after == 0:
+            topic = self._reader._cluster.topic.name
+            self._reader._revoked(self._consumer, [TopicPartition(topic, 0)])
+            self._reader._assigned(self._consumer, [TopicPartition(topic, 0)])
+        return self._consumer.consume(*arguments)
 
 
 def _away(*_):

@@ -168,6 +168,8 @@ class KafkaReader:
 
     def _mend(self, partition: int) -> None:
         """Go on where the topic begins, if its retention has outrun this reader."""
+        if partition in self._fetched:
+            return  # first that is given out, which the topic may no longer have
         if partition in self._next:
             at, begin = self._next[partition], self._cluster.begins()[partition]
             if at > (end := self._cluster.ends()[partition]):
@@ -216,6 +218,7 @@ class KafkaReader:
     def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._joined = True
         for given in partitions:
+            self._fetched.pop(given.partition, None)  # what comes before it may never have come into the lake
             self._next[given.partition] = given.offset = self._start(given.partition)
         consumer.incremental_assign(partitions)
         _log.info("partitions_taken", partitions=_numbers(partitions), all=sorted(self._next))
@@ -234,6 +237,7 @@ class KafkaReader:
         for partition in _numbers(partitions):
             self._next.pop(partition, None)
             self._eof.pop(partition, None)
+            self._fetched.pop(partition, None)
         consumer.incremental_unassign(partitions)
         _log.info("partitions_given", partitions=_numbers(partitions), left=sorted(self._next))
 
