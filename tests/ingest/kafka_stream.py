@@ -34,9 +34,9 @@ POISON = (b"", b"\xff\xfe\x00", "Stra\u00dfe".encode("latin-1"), b"no such form"
 
 
 class Stream:
-    """Lines of users who each have their partition, of all forms, some to be repaired and some past repair.
+    """Lines of all forms, some to be repaired and some past repair. What a user does is spread over the partitions.
 
-    All are of ten minutes, so that every repeat is a duplicate.
+    All are of ten minutes, and a repeat goes where the line went, so that every repeat is a duplicate.
     """
 
     def __init__(self, url, seed=1):
@@ -48,7 +48,7 @@ class Stream:
 
     def line(self, n, partition):
         time = BEGIN + timedelta(milliseconds=n)
-        user = PARTITIONS * (n % 50) + partition
+        user = (7 * n + 53 * partition) % 150  # another one in each partition: no line is in two
         film = f"film+{n % 97}+1999"
         request = {
             17: f"GET /rate/{film}={1 + n // 20 % 5}",

@@ -16,6 +16,7 @@ from matinee.core.errors import ConfigurationError
 from matinee.core.metrics import exposed
 from matinee.core.settings import IngestSettings, LogSettings
 from matinee.events.lines import MAX_RECORD_BYTES
+from matinee.ingest import intake
 from matinee.ingest.counts import Counts
 from matinee.ingest.metrics import SHARE_RECORDS, Watch
 from matinee.ingest.stores import stores_of
@@ -135,6 +136,23 @@ def test_each_kind_of_poison_is_kept_and_counted_under_its_reason(tmp_path, kind
     found = world.rows("quarantine").select("raw", "reason").rows()
     assert found == [(poison[:MAX_RECORD_BYTES], reason) for poison, reason in POISON.items()]
     assert world.rows("events")["item"].to_list() == ["up+2009"]  # what comes after it goes through
+
+
+def test_how_much_is_left_to_read_is_seen_while_the_lake_takes_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(intake, "POLL_RECORDS", 10)
+    monkeypatch.setattr(intake, "ENDS_SECONDS", 0.0)
+    world, port, left = World(tmp_path), free_port(), []
+    lake = world.settings.lake.model_copy(update={"commit_seconds": 1_000.0})
+    world.settings = world.settings.model_copy(update={"ingest": IngestSettings(metrics_port=port), "lake": lake})
+
+    def look(*_):
+        left.append(shown(port)["matinee_ingest_lag_records", "0"])
+        if len(left) == 1:
+            world.append(*(watch(f"{n}", "jaws+1975", 1) for n in range(20)))
+
+    world.append(*(watch(f"{n}", "up+2009", 1) for n in range(12)))
+    world.service(progress=look).run(until_idle=True)
+    assert left[:4] == [2, 12, 2, 0]
 
 
 def counted(port):

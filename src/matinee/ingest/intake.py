@@ -23,6 +23,8 @@ _log = get_logger(__name__)
 POLL_RECORDS = 50_000
 """Records of a poll at most: history follows in steps of half a second while a long log is caught up with. Larger
 steps are quicker, because a user's actions are then folded in together."""
+ENDS_SECONDS = 1.0
+"""How old the log's ends may be by which it is told how much is left to read."""
 _BUFFERED_COMMITS = 2
 """How many commits' worth of rows may wait in memory while the lake does not take them."""
 RELEASE_SECONDS = 10.0
@@ -76,6 +78,7 @@ class Intake:
         self._reader: Reader | None = None
         self._starts: dict[int, int] = {}
         self._ends: dict[int, int] = {}
+        self._ends_at = 0.0
         self._pipelines: dict[int, Pipeline] = {}
         self._buffer: dict[Source, list[Batch]] = {}
         self._buffered = 0
@@ -183,11 +186,12 @@ class Intake:
         self._counts += done.counts
         self._watch.committed(done.counts)
         self._rows = {name: self._rows.get(name, 0) + rows for name, rows in {**self._rows, **done.rows}.items()}
-        self._ends = self._patience.call("event log", self._stores.log.ends)
         if done.fenced:
             self._fall_behind()
 
     def _tell(self, read: list[Records]) -> None:
+        if self._clock.monotonic() - self._ends_at >= ENDS_SECONDS:
+            self._patience.call("event log", self._look_ahead)
         mine = self._positions() or {}
         lag = {partition: max(self._ends.get(partition, 0) - at, 0) for partition, at in mine.items()}
         if read:
@@ -213,7 +217,10 @@ class Intake:
             self._reader = log.reader(self._start, sharing=self._sharing() if self._shared else None)
         else:
             self._reader.rewind()
-        self._ends = log.ends()
+        self._look_ahead()
+
+    def _look_ahead(self) -> None:
+        self._ends, self._ends_at = self._stores.log.ends(), self._clock.monotonic()
 
     def _sharing(self) -> Sharing:
         group = self._patience.call("lake", lambda: group_of(self._stores.lake))
