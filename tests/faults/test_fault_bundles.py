@@ -86,15 +86,20 @@ def test_a_server_that_starts_on_a_damaged_release_answers_from_the_one_before(h
 
 
 def test_a_bundle_cut_short_under_its_readers_is_left_for_the_one_before_and_costs_no_answer(home, released):
-    with up(home) as running:
+    with up(home, MATINEE_SERVING__RELOAD_SECONDS="0.5") as running:  # as by default: somebody asks before the look
         assert answer(running.url) == FROM_B
         servers = [f"http://{entry.address}" for entry in running.entries().values()]
         before = {name: process.pid for name, process in running.processes().items()}
         with all_answered(running.url) as counted:
             cut_short(home.bundles / released[1] / "users.lmdb")
             seconds = seconds_until(lambda: {answer(url) for url in servers} == {FROM_A}, "both answer from it")
-        popular = sum(total(metrics(url), 'matinee_answers_without_total{part="bundle_user"') for url in servers)
+        shown = [metrics(url) for url in servers]
         assert {name: process.pid for name, process in running.processes().items()} == before
+    without = 'matinee_answers_without_total{part="bundle_user",reason="'
+    popular = sum(total(page, without) for page in shown)
+    assert sum(total(page, without + "error") for page in shown) > 0
+    assert popular == sum(page[name] for page in shown for name in page if name.endswith(',step="popular"}'))
+    assert [page["matinee_release_refused_total"] for page in shown] == [1, 1]
     for name in ("server1", "server2"):
         assert "has 8192 bytes" in named(home, "release_refused", name)[0]["error"]
         assert not named(home, "process_crashed", name)

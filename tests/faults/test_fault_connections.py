@@ -50,6 +50,7 @@ def test_behind_the_balancer_idle_connections_cost_nobody_an_answer(home, releas
     with up(home) as running:
         with left_open(running.url) as made, all_answered(running.url, at_least=500) as counted:
             assert in_service(running.administration) == ["server1", "server2"]
+            assert metrics(running.statistics)['haproxy_frontend_current_sessions{proxy="people"}'] >= len(made)
         assert in_service(running.administration) == ["server1", "server2"]
     measured(fault="idle connections, balancer", connections=len(made), requests=counted["good"],
              slowest=counted["slowest"])  # fmt: skip
@@ -169,7 +170,7 @@ def test_a_body_of_ten_megabytes_is_the_clients_mistake_behind_the_balancer_too(
     with server(home) as (behind, _):
         wait_for(behind)
         ports = [SimpleNamespace(port=int(behind.rpartition(":")[2]))]
-        with balanced(folder, ports) as (url, administration, _):
+        with balanced(folder, ports) as (url, administration, statistics):
             for method, path in asked:
                 refused = send(url, method, path, bytes(10_000_000))
                 assert (refused.status_code, "10000000 bytes; up to 1000000" in refused.text) == (413, True)
@@ -178,4 +179,6 @@ def test_a_body_of_ten_megabytes_is_the_clients_mistake_behind_the_balancer_too(
                     assert send(url, method, path, iter([bytes(65_536)] * 160)).status_code in {400, 413}
             assert httpx.get(f"{url}/recommend/u003").status_code == 200
             assert in_service(administration) == ["toy1"]
+            shown = metrics(statistics)
+        assert shown['haproxy_frontend_http_responses_total{proxy="people",code="4xx"}'] >= len(asked)
         assert not [name for name in metrics(behind) if 'status="500"' in name]

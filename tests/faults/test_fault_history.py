@@ -1,5 +1,7 @@
 """The history gone, slow, damaged, or cut short under its readers: answers do without what happened lately."""
 
+import mmap
+import random
 import shutil
 import signal
 import time
@@ -30,6 +32,8 @@ from serving.serving_samples import server, wait_for
 LOOKED_UP, FOLDED_IN = (200, "b+3,b+4,b+5", "personal"), (200, "b+4,b+6,b+8", "folded_in")
 DEADLINE_SECONDS = ServingSettings().deadline_ms / 1e3
 BREAKER = 'matinee_breaker_state{store="history"}'
+PAGE_HEADER = 16
+"""Bytes at the beginning of a page of LMDB, its number among them: it refuses one that has another."""
 
 
 @pytest.fixture
@@ -93,19 +97,28 @@ def test_a_slow_history_is_left_alone_for_longer_and_longer(home, released, hist
              slowest=counted["slowest"])  # fmt: skip
 
 
-def test_a_history_overwritten_under_its_readers_costs_only_freshness(home, history):
-    data = history / "data.mdb"
-    with server(home) as (url, _):
+def overwrite(data, content, kept=0):
+    """Write over a store's pages in place, so that they change under who has them mapped; `kept`: of each page.
+
+    The first two pages say where the others are, and stay.
+    """
+    with data.open("r+b") as file:
+        for at in range(2 * mmap.PAGESIZE, data.stat().st_size, mmap.PAGESIZE):
+            file.seek(at + kept)
+            file.write(content(mmap.PAGESIZE - kept))
+
+
+@pytest.mark.parametrize("content", [bytes, random.Random(0).randbytes], ids=["zeros", "noise"])
+def test_a_history_overwritten_under_its_readers_costs_only_freshness(home, history, content):
+    with server(home) as (url, process):
         wait_for(url)
         until(lambda: folded_in(url), "the history is read")
         with all_answered(url) as counted:
-            size = data.stat().st_size
-            with data.open("r+b") as file:  # in its place: mapped pages change under the reader
-                file.seek(8_192)
-                file.write(bytes(size - 8_192))
+            overwrite(history / "data.mdb", content)
             noticed = seconds_until(lambda: answer(url) == LOOKED_UP, "it is missed")
             until(lambda: metrics(url)['matinee_breaker_opened_total{store="history"}'] > 0, "it is left alone")
         shown = metrics(url)
+        assert process.poll() is None
     assert total(shown, 'matinee_answers_without_total{part="history"') > 0
     assert shown["matinee_history_failed_total"] > 0
     assert named(home, "breaker_opened")
@@ -152,6 +165,26 @@ def test_a_history_cut_short_while_it_is_read_ends_the_server_and_the_next_goes_
             shutil.rmtree(copy)
             shutil.copytree(history, copy)  # made again, as `matinee history rebuild` does
             until(lambda: answer(url) == FOLDED_IN, "another store is admitted")
+    (crash,) = named(home, "process_crashed")
+    assert crash["stores"] == ["history"]
+    assert any("ended a process that read it" in opened["error"] for opened in named(home, "breaker_opened"))
+
+
+def test_a_history_whose_pages_point_beyond_its_end_ends_the_server_and_the_next_goes_without(home, history):
+    data = history / "data.mdb"
+    with server(home) as (url, process):
+        wait_for(url)
+        until(lambda: folded_in(url), "the history is read")
+        overwrite(data, random.Random(0).randbytes, kept=PAGE_HEADER)
+        assert reached(url) is None
+        assert process.wait(20) == -signal.SIGBUS
+    with server(home) as (url, process):
+        wait_for(url)
+        until(lambda: metrics(url)[BREAKER] > 0, "it is left alone")
+        with all_answered(url):
+            assert answer(url) == LOOKED_UP
+        assert metrics(url)["matinee_history_open"] == 0
+        assert process.poll() is None
     (crash,) = named(home, "process_crashed")
     assert crash["stores"] == ["history"]
     assert any("ended a process that read it" in opened["error"] for opened in named(home, "breaker_opened"))

@@ -2,10 +2,10 @@
 
     python load.py HOST PORT PATH --connections 8 --at-least 1000 --pause 0 --timeout 3
 
-Prints one JSON object: `good`, `statuses`, `errors`, `seconds`, `worst_gap` (the longest time without a good
-answer) and `slowest` in seconds. A connection that is closed while no answer is awaited is opened again and is no
-failure. Before that one line, `begun`, when the first request has come to an end. `--reached FILE` is made when
-`--at-least` so many have.
+Prints one JSON object: `good`, `statuses`, `errors`, `late` (answers that took more than the caller's 600 ms),
+`seconds`, `worst_gap` (the longest time without a good answer), `slowest` in seconds. A connection that is closed
+while no answer is awaited is opened again and is no failure. Before that one line, `begun`, when the first request
+has come to an end. `--reached FILE` is made when `--at-least` so many have.
 """
 
 import argparse
@@ -17,6 +17,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+LATE_SECONDS = 0.6
 LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 
@@ -27,6 +28,7 @@ class Results:
         self.began = self.last_good = time.monotonic()
         self.worst_gap = 0.0
         self.slowest = 0.0
+        self.late = 0
         self.ending = False
 
     @property
@@ -37,6 +39,7 @@ class Results:
         now = time.monotonic()
         self.statuses[status] += 1
         self.slowest = max(self.slowest, now - began)
+        self.late += now - began > LATE_SECONDS
         if status == 200:
             self.worst_gap = max(self.worst_gap, now - self.last_good)
             self.last_good = now
@@ -128,7 +131,7 @@ async def main(options):
     await asyncio.gather(until_told(results, options.at_least, options.reached), *asking)
     results.worst_gap = max(results.worst_gap, time.monotonic() - results.last_good)
     json.dump({
-        "good": results.statuses[200], "statuses": results.statuses, "errors": results.errors,
+        "good": results.statuses[200], "statuses": results.statuses, "errors": results.errors, "late": results.late,
         "seconds": time.monotonic() - results.began, "worst_gap": results.worst_gap, "slowest": results.slowest,
     }, sys.stdout)  # fmt: skip
 

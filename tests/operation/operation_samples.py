@@ -182,6 +182,7 @@ class Up:
     def __init__(self, home, process, document, environment):
         self.home, self.process, self.environment = home, process, environment
         self.url = document["url"]
+        self.statistics = document["statistics"].rstrip("/")
         self.port = int(self.url.rpartition(":")[2])
         self.administration = Administration(home.run / "haproxy.sock")
 

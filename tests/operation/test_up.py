@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
-from contextlib import closing
+from contextlib import closing, contextmanager
 
 import httpx
 import polars as pl
@@ -124,10 +124,14 @@ def swaps_of(entry):
 
 
 class Posting(threading.Thread):
-    """Posts one event after another, each of a user of its own, and keeps who was acknowledged."""
+    """Posts one event after another, each of a user of its own, and keeps who was acknowledged.
 
-    def __init__(self, url, token, name, done):
+    A post is padded to `length` bytes.
+    """
+
+    def __init__(self, url, token, name, done, length=0):
         super().__init__()
+        self.length = length
         self.client = httpx.Client(base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=30)
         self.name, self.done = name, done
         self.acknowledged = []
@@ -152,29 +156,61 @@ class Posting(threading.Thread):
         """By turns the event has an id of its own, the post has a name, or neither has."""
         event = {"kind": "rating", "user": user, "item": "a+1", "rating": 5}
         named = len(self.acknowledged) % 3
-        headers = {"Idempotency-Key": user} if named == 1 else {}
-        return self.client.post("/v1/events", json=event | ({"id": user} if named == 0 else {}), headers=headers)
+        headers = {"Content-Type": "application/json"} | ({"Idempotency-Key": user} if named == 1 else {})
+        body = json.dumps(event | ({"id": user} if named == 0 else {})).ljust(self.length)
+        return self.client.post("/v1/events", content=body, headers=headers)
+
+
+@contextmanager
+def posting_to(running, token, length=0):
+    """Four that post while the block lasts, each of its connections kept open."""
+    done = threading.Event()
+    posting = [Posting(running.url, token, f"poster{number}", done, length) for number in range(4)]
+    for thread in posting:
+        thread.start()
+    try:
+        yield posting
+    finally:
+        done.set()
+        for thread in posting:
+            thread.join()
+
+
+def acknowledged_by(posting):
+    return [user for thread in posting for user in thread.acknowledged]
+
+
+def test_a_server_that_is_told_to_end_without_a_drain_first_loses_nothing(home, released):
+    """Not even what cannot be sent to another server: posts that are too long for the balancer's buffer."""
+    _, token = create_key(home, "test", Scope.WRITE, clock=SystemClock())
+    with (
+        up(home) as running,
+        load("127.0.0.1", running.port, pause=0.002) as result,
+        posting_to(running, token, length=20_000) as posting,
+    ):
+        for name in ("server1", "server2"):
+            before = running.processes()[name].pid
+            os.kill(before, signal.SIGTERM)
+            until(lambda name=name: running.entries()[name].status == "DOWN", f"{name} is taken out")
+            until(lambda name=name: running.entries()[name].is_up, f"{name} is back")
+            assert running.processes()[name].pid != before
+        counted = result()
+    logging.getLogger(__name__).info("%s; %d long posts", counted, len(acknowledged_by(posting)))
+    assert (counted["errors"], set(counted["statuses"])) == ({}, {"200"})
+    assert [told for thread in posting for told in thread.other] == []
+    assert acknowledged_by(posting)
 
 
 def test_a_killed_server_costs_no_acknowledged_event(home, released):
     _, token = create_key(home, "test", Scope.WRITE, clock=SystemClock())
-    done = threading.Event()
-    with up(home) as running:
-        posting = [Posting(running.url, token, f"poster{number}", done) for number in range(4)]
-        for thread in posting:
-            thread.start()
-        try:
-            for name in ("server1", "server2"):
-                soon = 20 + sum(len(thread.acknowledged) for thread in posting)
-                until(lambda soon=soon: sum(len(thread.acknowledged) for thread in posting) > soon, "some are in")
-                os.kill(running.processes()[name].pid, signal.SIGKILL)
-                until(lambda name=name: running.entries()[name].status == "DOWN", f"{name} is missed")
-                until(lambda name=name: running.entries()[name].is_up, f"{name} is back")
-        finally:
-            done.set()
-            for thread in posting:
-                thread.join()
-    acknowledged = [user for thread in posting for user in thread.acknowledged]
+    with up(home) as running, posting_to(running, token) as posting:
+        for name in ("server1", "server2"):
+            soon = 20 + len(acknowledged_by(posting))
+            until(lambda soon=soon: len(acknowledged_by(posting)) > soon, "some are in")
+            os.kill(running.processes()[name].pid, signal.SIGKILL)
+            until(lambda name=name: running.entries()[name].status == "DOWN", f"{name} is missed")
+            until(lambda name=name: running.entries()[name].is_up, f"{name} is back")
+    acknowledged = acknowledged_by(posting)
     logging.getLogger(__name__).info("%d events acknowledged", len(acknowledged))
     assert [told for thread in posting for told in thread.other] == []
     lake = Lake(str(home.data / "lake"), SystemClock())
