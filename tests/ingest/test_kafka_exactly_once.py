@@ -26,9 +26,9 @@ def kafka(tmp_path_factory):
 class Scene:
     """One topic, its producer, and a home with processes that take it in."""
 
-    def __init__(self, broker, folder):
+    def __init__(self, broker, folder, **options):
         self.broker, self.folder, self.topic = broker, folder, new_topic()
-        self.url = broker.url(self.topic, session_timeout_ms=3_000, heartbeat_interval_ms=300)
+        self.url = broker.url(self.topic, session_timeout_ms=3_000, heartbeat_interval_ms=300, **options)
         self.stream = Stream(self.url)
         self.processes = Processes(folder, self.url)
 
@@ -53,11 +53,11 @@ def scene(broker, tmp_path):
 
 @pytest.fixture
 def kafka_scene(kafka, tmp_path):
-    yield from _scene(kafka, tmp_path)
+    yield from _scene(kafka, tmp_path, message_timeout_ms=2_000)  # so soon an append is refused
 
 
-def _scene(broker, folder):
-    scene = Scene(broker, folder)
+def _scene(broker, folder, **options):
+    scene = Scene(broker, folder, **options)
     try:
         yield scene
     finally:
@@ -112,11 +112,13 @@ def test_a_broker_that_is_killed_and_comes_back(kafka_scene):
     stream.produce(5)
     processes.start()
     processes.reads(1)
-    stream.produce(5)
-    kafka_scene.broker.kill()
-    until(lambda: any(alarm.name == "ingest_waiting" for alarm in kafka_scene.alarms()))
-    kafka_scene.broker.start()
-    stream.produce(5)
+    with stream.flowing():
+        kafka_scene.broker.kill()
+        until(lambda: any(alarm.name == "ingest_waiting" for alarm in kafka_scene.alarms()))
+        until(lambda: stream.refused)
+        acknowledged = stream.count()
+        kafka_scene.broker.start()
+        until(lambda: stream.count() > acknowledged)
     kafka_scene.finish()
     assert [alarm.name for alarm in kafka_scene.alarms()] == ["ingest_waiting"]  # said once
 
