@@ -1,5 +1,6 @@
 """History from the lake, and the window from the lake."""
 
+import random
 import threading
 
 import numpy as np
@@ -8,6 +9,7 @@ from ingest_world import World, watch
 
 from matinee.core.errors import Locked, StoreUnavailable
 from matinee.events.offsets import Source
+from matinee.history.environment import UNSYNCED
 from matinee.history.lmdb import LmdbHistory
 from matinee.history.open import open_history
 from matinee.ingest import rebuild
@@ -94,6 +96,25 @@ def test_a_rebuild_that_fails_leaves_the_old_one(world, monkeypatch):
         rebuild_history(world.home, world.stores.lake(), url(world))
     assert world.items_of("3") == before
     assert [path.name for path in (world.home.data).glob("history*")] == ["history"]
+
+
+@pytest.mark.parametrize("old", [random.Random(0).randbytes(100_000), None], ids=["noise", "nothing"])
+def test_a_rebuild_does_not_open_what_it_replaces(world, old):
+    before = world.items_of("3")
+    folder = world.home.data / "history"
+    (folder / "data.mdb").unlink()
+    if old is not None:
+        (folder / "data.mdb").write_bytes(old)
+        (folder / UNSYNCED).write_text("since another start of the machine")
+    assert rebuild_history(world.home, world.stores.lake(), url(world)) == 800
+    left = {path.name for path in folder.iterdir()}
+    assert left <= {
+        "data.mdb",
+        "lock.mdb",
+        "writer.lock",
+        "turn.lock",
+    }  # whoever opens it for writing sets it aside
+    assert world.items_of("3") == before
 
 
 def test_no_rebuild_while_ingest_runs(world):

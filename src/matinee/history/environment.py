@@ -37,6 +37,8 @@ MAP_BYTES = 4 << 30
 
 _MAX_READERS = 1_024
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+UNSYNCED = "unsynced"
+"""A file beside the data while some of it may not be on the disk: it says since which start of the machine."""
 _SCARCE_BYTES = 64 << 10
 """A disk with less is full: LMDB tells a write that was cut short as an input/output error."""
 _FULL = ("No space left", "File too large", "Disk quota")
@@ -353,7 +355,7 @@ class Environment:
 
     @property
     def _marker(self) -> Path:
-        return self.path / "unsynced"
+        return self.path / UNSYNCED
 
     @property
     def _beside(self) -> Path:

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,15 +42,16 @@ def copy_without(
 
 
 def swap(beside: Path, path: Path) -> None:
-    """Move the fresh data of one folder in for another's.
+    """Move the fresh data of one folder in for another's, which need not have any.
 
     The old data goes first and its table of readers with it: a reader that opened the new data with the old
     table would look for the old store's transactions in it.
     """
     old = path / "data.mdb"
     gone = path / "data.mdb.replaced"
-    old.replace(gone)
+    with suppress(FileNotFoundError):
+        old.replace(gone)
     (path / "lock.mdb").unlink(missing_ok=True)
     (beside / "data.mdb").replace(old)
     fsync_folder(path)
-    gone.unlink()
+    gone.unlink(missing_ok=True)
