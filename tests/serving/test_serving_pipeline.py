@@ -269,6 +269,16 @@ def test_diversity_changes_the_list_and_nothing_else(described: Bundle, history:
     assert Asking(described, history.glance, style=Style(diversity=0.9, rerank=rerank))("u000", 6) == diverse
 
 
+def test_what_is_popular_is_made_diverse_by_its_place(described: Bundle):
+    asking = Asking(described)
+    of_one_kind = {"exclude": ("a+39", "a+37", "a+35", "a+33")}  # odd and even items are alike among themselves
+    plain, diverse = asking("nobody", 4, **of_one_kind), asking("nobody", 4, diversity=0.9, **of_one_kind)
+    assert plain.step == diverse.step == Step.POPULAR
+    assert numbers(plain) == [38, 36, 34, 32]
+    assert numbers(diverse)[:2] == [38, 31]
+    assert diverse.scores == ()
+
+
 def test_no_genre_has_more_than_its_share(described: Bundle):
     plain = numbers(Asking(described)("u000", 4))
     assert genres_of(plain) == [4, 1, 0]

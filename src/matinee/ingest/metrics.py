@@ -20,7 +20,7 @@ _STORES = {"log": "event log", "lake": "lake", "history": "history"}
 """The gauge's label for each store, and what the store is called where it is waited for."""
 _LAG_REMEDY = "See docs/runbooks/lag.md. Nothing is lost; answers follow what users did by so much later."
 _SURGE_REMEDY = (
-    "See docs/runbooks/quarantine-surge.md. Nothing is lost; `raw` of the table `quarantine` has it all."
+    "See docs/runbooks/quarantine-surge.md. `raw` of the table `quarantine` has each of them, up to 64 KiB."
 )
 _log = get_logger(__name__)
 

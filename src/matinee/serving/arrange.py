@@ -47,6 +47,11 @@ def reranked(
     return continued(chosen, len(index))
 
 
+def by_place(n: int) -> NDArray[np.float32]:
+    """Scores for a ranking that has none, as popularity: the first is worth most, each place the same less."""
+    return np.arange(n, 0, -1, dtype=np.float32)
+
+
 def mixed_genres(view: View, index: NDArray[np.int32], n: int, most: float | NDArray[np.floating]) -> Positions:
     """Positions of the first `n` of a list in which no genre has more than its share."""
     return mixed(index, view.bundle.attributes.genre_mask, n, most)

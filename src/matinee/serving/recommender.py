@@ -15,7 +15,7 @@ from matinee.bundle.users import UserEntry
 from matinee.core.breaker import Breaker, CircuitOpen
 from matinee.history.record import Glance
 from matinee.serving.answer import Answer, Budget, DoneWithout, Part, Reason, Step, unexplained
-from matinee.serving.arrange import CANDIDATES, Style, because, left_to_chance, mixed_genres, reranked
+from matinee.serving.arrange import CANDIDATES, Style, because, by_place, left_to_chance, mixed_genres, reranked
 from matinee.serving.fold_cache import FoldCache
 from matinee.serving.load import Shed
 from matinee.serving.request import Question
@@ -245,10 +245,11 @@ class _Answering:
     def _arranged(self, view: View, index: NDArray[np.int32], scores: NDArray[np.float32] | None) -> _Ranked:
         """The first n, re-ranked and mixed."""
         n, style, strength = self._question.n, self._by.style, self._strength
-        if strength and scores is not None and not self._is_passed_over(Part.RERANK, Shed.SCORING):
-            positions = self._tried(Part.RERANK, reranked, view, index, scores, n, style, strength)
+        if strength and not self._is_passed_over(Part.RERANK, Shed.SCORING):
+            worth = by_place(len(index)) if scores is None else scores
+            positions = self._tried(Part.RERANK, reranked, view, index, worth, n, style, strength)
             if positions is not None:
-                index, scores = index[positions], scores[positions]
+                index, scores = index[positions], None if scores is None else scores[positions]
         if self._mixes and len(index) > n:
             positions = self._tried(Part.MIX, self._mixed, view, index)
             if positions is not None:
