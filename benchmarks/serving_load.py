@@ -83,6 +83,10 @@ class Latencies:
     """From when each request was due until the generator came to it: its own share of the latencies."""
     failed: int
     """Requests answered with anything but 200, or not at all."""
+    numbers: list[int]
+    """Which request each of the latencies is of, by its place in the order in which they were due."""
+    began: float
+    """When the first request was due, in seconds since 1970."""
 
 
 class _Connection:
@@ -91,10 +95,12 @@ class _Connection:
     def __init__(self, port: int) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.number = 0
         self.due = 0.0
         self.got = b""
 
-    def send(self, request: bytes, due: float) -> None:
+    def send(self, request: bytes, number: int, due: float) -> None:
+        self.number = number
         self.due = due
         self.socket.sendall(request)
 
@@ -145,13 +151,15 @@ def _run(
     clock = time.perf_counter
     latencies: list[float] = []
     lags: list[float] = []
-    waiting: deque[tuple[bytes, float]] = deque()
+    numbers: list[int] = []
+    waiting: deque[tuple[bytes, int, float]] = deque()
     refused = due_so_far = 0
     start = clock() + 0.02
+    began = time.time() + 0.02
     give_up_at = start + n / rate + PATIENCE_SECONDS
     while len(latencies) < n and (now := clock()) < give_up_at:
         while due_so_far < n and (due := start + due_so_far / rate) <= now:
-            waiting.append((requests[due_so_far % len(requests)], due))
+            waiting.append((requests[due_so_far % len(requests)], due_so_far, due))
             lags.append(now - due)
             due_so_far += 1
         while waiting and free:
@@ -161,6 +169,7 @@ def _run(
             good = connection.receive()
             if good is not None:
                 latencies.append(clock() - connection.due)
+                numbers.append(connection.number)
                 refused += not good
                 free.append(connection)
-    return Latencies(latencies, lags, refused + n - len(latencies))
+    return Latencies(latencies, lags, refused + n - len(latencies), numbers, began)

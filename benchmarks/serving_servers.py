@@ -20,7 +20,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from matinee.core.home import Home
-from matinee.core.settings import ServingSettings, Settings
+from matinee.core.logging import configure_logging
+from matinee.core.settings import LoggingSettings, ServingSettings, Settings
 from matinee.serving.app import create_app
 from matinee.serving.headers import SECURITY_HEADERS
 from matinee.serving.limits import granian_settings
@@ -38,6 +39,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
 """What each variant of matinee sets; the quiet ones record no answers."""
 QUIET = {"matinee": "quiet", "reranking": "quiet_reranking"}
 """The same without telemetry."""
+LOG_ROLE = "serve"
+"""Names the file that the servers of a home log to, as `matinee serve` does."""
 CONSTANTS = ("constant", "starlette")
 """The same answer, made beforehand, from a bare ASGI function, and from a Starlette route."""
 
@@ -175,6 +178,7 @@ def _is_ready(port: int) -> bool:
 def run_variant(variant: str, home: Home, port: int, core: int) -> None:
     """What a server process does; as `matinee serve`, without a drain at the end."""
     os.sched_setaffinity(0, {core})
+    configure_logging(LOG_ROLE, home.logs, LoggingSettings())
     sys.setswitchinterval(SWITCH_SECONDS)
     http1 = granian_settings(ServingSettings())
     app = application(variant, home)
