@@ -45,8 +45,8 @@ check: $(VENV)/.developer  ## Format, lint, types, layers
 bench: $(VENV)/.developer  ## The benchmarks (DATA=folder with the real data sets)
 	@test -n "$(DATA)" || { echo "Name the folder of real data: make bench DATA=…"; exit 2; }
 	$(BIN)/python benchmarks/read.py --path $(DATA)/movielog/movielog.csv.gz
-	$(BIN)/python benchmarks/ingest.py --path $(DATA)/movielog/movielog.csv.gz
-	$(BIN)/python benchmarks/freshness.py
+	$(BIN)/python benchmarks/ingest.py --path $(DATA)/movielog/movielog.csv.gz --log sqlite broker
+	$(BIN)/python benchmarks/freshness.py --log sqlite broker
 	$(BIN)/python benchmarks/surprise_table.py --path $(DATA)/ml-100k
 	$(BIN)/python benchmarks/surprise_table.py --dataset movielens-1m --path $(DATA)/ml-1m --models svd
 	$(BIN)/python benchmarks/serving.py
@@ -55,7 +55,7 @@ bench: $(VENV)/.developer  ## The benchmarks (DATA=folder with the real data set
 	$(BIN)/python benchmarks/reranking.py --data movielens-100k=$(DATA)/ml-100k
 	$(BIN)/python benchmarks/world.py
 
-soak: $(VENV)/.developer  ## Everything at once at 10,000 lines/s (MINUTES=10 SOAK_ARGS="--log kafka --viewers 1000000 --items 27000")
+soak: $(VENV)/.developer  ## Everything at once at 10,000 lines/s (MINUTES=10 SOAK_ARGS="--viewers 1000000 --items 27000")
 	@mkdir -p benchmarks/results
 	$(BIN)/python benchmarks/soak.py --minutes $(MINUTES) --picture benchmarks/results/soak.png --report benchmarks/results/soak.json $(SOAK_ARGS)
 

@@ -36,7 +36,7 @@ from matinee.log.base import EventLog
 from matinee.log.open import open_log
 from matinee.operation.layout import free_ports
 from matinee.serving.key_file import Scope, create_key
-from stream_logs import LOGS, a_broker
+from stream_logs import LOGS, a_broker, kind_of_log
 
 CLOCK = SystemClock()
 PATIENCE_SECONDS = 30.0
@@ -70,7 +70,7 @@ def main() -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--log", nargs="+", choices=LOGS, default=["sqlite"])
+    parser.add_argument("--log", nargs="+", type=kind_of_log, choices=LOGS, default=["sqlite"])
     parser.add_argument("--rates", nargs="+", type=int, default=[0, 10_000], help="lines a second meanwhile")
     parser.add_argument("--events", type=int, default=300, help="of each way of telling, at each rate")
     parser.add_argument("--users", type=int, default=10_000)

@@ -33,7 +33,7 @@ from matinee.core.settings import LakeSettings, LoggingSettings, LogSettings, Se
 from matinee.ingest.importing import Importer
 from matinee.ingest.service import ingest
 from matinee.ingest.stores import stores_of
-from stream_logs import LOGS, a_broker
+from stream_logs import LOGS, a_broker, kind_of_log
 
 SETTINGS = Settings(lake=LakeSettings(retention_days=100_000))
 APPEND = 5_000
@@ -71,7 +71,7 @@ def main() -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--path", type=Path, required=True, help="lines of the scenario, plain or gzip")
-    parser.add_argument("--log", nargs="+", choices=LOGS, default=["sqlite"])
+    parser.add_argument("--log", nargs="+", type=kind_of_log, choices=LOGS, default=["sqlite"])
     parser.add_argument("--lines", type=int, default=1_000_000)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--core", type=int, default=0)

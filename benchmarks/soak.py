@@ -1,6 +1,6 @@
 """Everything at once for as long as one likes, at 20 times the scenario's rate; fails where something grows.
 
-    python benchmarks/soak.py --minutes 10 [--log sqlite] [--viewers 20000] [--items 2000] [--picture soak.png]
+    python benchmarks/soak.py --minutes 10 [--log kafka] [--viewers 20000] [--items 2000] [--picture soak.png]
 
 A world (`soak_world.py`) writes its past, which is taken in and learnt from; then `matinee up` runs ingest, two
 servers and the balancer, and the world's viewers ask it, watch and rate, at `--rate` lines a second, dirt among
@@ -13,7 +13,10 @@ It fails (status 1) where the second half shows one of these (`soak_watch.py`): 
 of the slope by Theil and Sen); the lake's latest version takes more than 100 bytes of each line; history more than
 16 KB of each viewer; more than 30 s of lines are under way to the lake at the end; p99 is above 600 ms. Kafka's
 topic is not judged: it keeps what its retention says. And it fails where, when all has ended and the rest is taken
-in, not every line that was written is in the lake, in quarantine, or counted as a duplicate.
+in, not every line that was written is in the lake, in quarantine, or counted as a duplicate; where more than 0.1%
+of requests failed, a process was started again, or an alarm was raised.
+
+Without `--log` the stream goes through Apache Kafka where `deploy/kafka/kafka fetch` has brought it, else Tansu.
 """
 
 import argparse
@@ -34,7 +37,9 @@ import httpx
 import polars as pl
 import psutil
 
+from matinee.core.alarms import Alarms
 from matinee.core.clock import SystemClock
+from matinee.core.control import open_control
 from matinee.core.errors import StoreUnavailable
 from matinee.core.home import Home
 from matinee.events.offsets import Source
@@ -45,9 +50,9 @@ from matinee.log.base import EventLog
 from matinee.log.open import open_log
 from matinee.operation.layout import free_ports, socket_in
 from matinee.operation.supervisor import Control
-from soak_watch import CLASSES, MEGABYTE, Asking, Sample, Watch, complaints, draw, lost, summary
+from soak_watch import CLASSES, MEGABYTE, Asking, Sample, Watch, complaints, draw, failed, lost, summary
 from soak_world import TIMES
-from stream_logs import LOGS, a_broker
+from stream_logs import LOGS, a_broker, kind_of_log
 
 CLOCK = SystemClock()
 WORLD = Path(__file__).with_name("soak_world.py")
@@ -64,13 +69,17 @@ NEVER = "0 0 29 2 *"
 def main() -> int:
     """Run, and say whether all stayed within bounds."""
     arguments = _arguments()
+    told(f"the log: {arguments.log}")
     with ExitStack() as stack:
         folder = arguments.home or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="soak")))
         url = stack.enter_context(a_broker(arguments.log))()
         brokers = [process.pid for process in psutil.Process().children()]
         soak = Soak(Home(folder / "home"), url, arguments)
         samples, said = soak.run(brokers)
-    found = complaints(samples, arguments.viewers, arguments.rate) + lost(said["lines"])
+    found = [
+        *complaints(samples, arguments.viewers, arguments.rate), *failed(said["answers"], said["world"]),
+        *(f"alarm: {name}" for name in said["alarms"]), *lost(said["lines"]),
+    ]  # fmt: skip
     report = {
         "log": arguments.log, "viewers": arguments.viewers, "items": arguments.items, "past": arguments.past,
         "times": arguments.times, "rate": arguments.rate, "minutes": arguments.minutes, "grows": found, **said,
@@ -88,7 +97,7 @@ def main() -> int:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=10.0)
-    parser.add_argument("--log", choices=LOGS, default="sqlite")
+    parser.add_argument("--log", type=kind_of_log, choices=LOGS, default="broker")
     parser.add_argument("--viewers", type=int, default=20_000)
     parser.add_argument("--items", type=int, default=2_000)
     parser.add_argument("--past", type=float, default=20.0, help="ratings of the average viewer from before")
@@ -157,7 +166,17 @@ class Soak:
                 lived = _answer(world)
         self._verb("ingest", "--until-idle")
         lines = self._lines(written=past + lived["lines"])
-        return samples, {"model": model, "world": lived, "answers": dict(asking.steps), "lines": lines}
+        return samples, {
+            "model": model, "world": lived, "answers": dict(asking.steps), "alarms": self._alarms(), "lines": lines,
+        }  # fmt: skip
+
+    def _alarms(self) -> list[str]:
+        """What `matinee status` would show: the names of all that were raised."""
+        engine = open_control(self._home.resolve("sqlite:///{data}/control.sqlite"))
+        try:
+            return [alarm.name for alarm in Alarms(engine, CLOCK).latest(1_000)]
+        finally:
+            engine.dispose()
 
     def _lines(self, *, written: int) -> dict[str, int]:
         """How many the world wrote, what the lake counts of them and of the servers' own records, and its rows."""

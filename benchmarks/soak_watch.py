@@ -31,6 +31,8 @@ ALLOWED_LAG_SECONDS = 30.0
 """Lines of so many seconds may be under way to the lake at the end."""
 P99_LIMIT = 0.6
 """Seconds in which the scenario wants an answer."""
+FAILED_SHARE = 0.001
+"""The part of all requests that may get no answer."""
 CLASSES = ("accepted", "repaired", "duplicate", "quarantined")
 """What becomes of a line."""
 
@@ -41,6 +43,7 @@ class Sample:
 
     Attributes:
         seconds: since the soak began.
+        pids: process id of each role.
         memory: megabytes (PSS) of each role, those of mapped files among them.
         private: the same without mapped files, which are the disk's cache.
         disk: megabytes of each part of the home.
@@ -53,6 +56,7 @@ class Sample:
     """
 
     seconds: float
+    pids: dict[str, int]
     memory: dict[str, float]
     private: dict[str, float]
     disk: dict[str, float]
@@ -158,11 +162,13 @@ class Watch:
 
     def sample(self) -> Sample:
         """Look at everything now."""
-        memory = {role: memory_of(pid) for role, pid in self.pids().items()}
+        pids = self.pids()
+        memory = {role: memory_of(pid) for role, pid in pids.items()}
         latencies = self.asking.taken()
         end, held, lake = self.stores()
         return Sample(
             seconds=time.monotonic() - self.began,
+            pids=pids,
             memory={role: both[0] for role, both in memory.items()},
             private={role: both[1] for role, both in memory.items()},
             disk={name: size_of(path) for name, path in self.parts.items()},
@@ -189,7 +195,7 @@ def grows(x: Sequence[float], y: Sequence[float]) -> bool:
 
 
 def complaints(samples: Sequence[Sample], viewers: int, rate: int) -> list[str]:
-    """What the second half of the soak says that must not be; nothing where all is well.
+    """What the second half of the soak says that must not be; nothing where all is well. Restarts: all of it.
 
     Private memory of each role, the log's file, the folders `logs` and `run`: `grows`. The lake: bytes a line.
     History: bytes a viewer. Lag at the end: seconds of lines. Answers: the median of the samples' p99.
@@ -205,6 +211,7 @@ def complaints(samples: Sequence[Sample], viewers: int, rate: int) -> list[str]:
         for name, y in series.items()
         if grows(x, y)
     ]
+    found += [f"{role} was started again" for role in _started_again(samples)]
     first, last = half[0], half[-1]
     lines = last.end - first.end - (last.lag - first.lag)
     per_line = (last.lake - first.lake) * MEGABYTE / max(lines, 1)
@@ -218,6 +225,28 @@ def complaints(samples: Sequence[Sample], viewers: int, rate: int) -> list[str]:
     if not p99 or statistics.median(p99) > P99_LIMIT:
         found.append(f"p99 of the answers is {statistics.median(p99) if p99 else 'unknown'}, not {P99_LIMIT} s")
     return found
+
+
+def _started_again(samples: Sequence[Sample]) -> list[str]:
+    """Roles that had more than one process, one after the other."""
+    pids: dict[str, set[int]] = {}
+    for sample in samples:
+        for role, pid in sample.pids.items():
+            pids.setdefault(role, set()).add(pid)
+    return [role for role, of_role in pids.items() if len(of_role) > 1]
+
+
+def failed(answers: Mapping[str, int], world: Mapping[str, int]) -> list[str]:
+    """Who got no answer too often: the client that asked, by how it was answered, and the world's viewers."""
+    of_whom = {
+        "the client's": (answers.get("failed", 0), sum(answers.values())),
+        "the viewers'": (world["failed"], world["requests"]),
+    }
+    return [
+        f"{n:,} of {whose} {of:,} requests failed"
+        for whose, (n, of) in of_whom.items()
+        if n > FAILED_SHARE * of or not of
+    ]
 
 
 def lost(lines: Mapping[str, int]) -> list[str]:

@@ -14,6 +14,15 @@ PARTITIONS = 3
 SQLITE = "sqlite:///{data}/log.sqlite"
 
 
+def kind_of_log(name: str) -> str:
+    """A name of the command line; `broker` is Apache Kafka where it was fetched, else Tansu."""
+    if name != "broker":
+        return name
+    from kafka_brokers import kafka_was_fetched  # noqa: PLC0415 - SQLite does without
+
+    return "kafka" if kafka_was_fetched() else "tansu"
+
+
 @contextmanager
 def a_broker(kind: str) -> Iterator[Callable[[], str]]:
     """Gives a function whose every call is the URL of a new and empty log; the broker ends with the block."""

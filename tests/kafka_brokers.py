@@ -178,9 +178,13 @@ def tansu(folder):
             process.kill()
 
 
+def kafka_was_fetched():
+    return not subprocess.run([str(SCRIPT), "jars"], capture_output=True, check=False).returncode
+
+
 @contextmanager
 def apache_kafka(folder, kind=ApacheKafka, *of):
-    if subprocess.run([str(SCRIPT), "jars"], capture_output=True, check=False).returncode:
+    if not kafka_was_fetched():
         pytest.skip("Apache Kafka was not fetched: deploy/kafka/kafka fetch")
     broker = kind(folder, *of)
     try:

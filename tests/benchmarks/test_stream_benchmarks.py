@@ -19,7 +19,7 @@ from tests_root import ROOT
 FOLDER = ROOT / "benchmarks"
 sys.path.append(str(FOLDER))
 
-from soak_watch import ALLOWED_MEGABYTES, Sample, complaints, grows, slope  # noqa: E402
+from soak_watch import ALLOWED_MEGABYTES, Sample, complaints, failed, grows, slope  # noqa: E402
 from soak_world import stamped  # noqa: E402
 from stream_load import lines  # noqa: E402
 
@@ -41,6 +41,7 @@ def steady():
     return [
         Sample(
             seconds=seconds,
+            pids={"ingest": 7, "server1": 8},
             memory={"ingest": 300.0, "server1": 100.0},
             private={"ingest": 250.0, "server1": 80.0},
             disk={"log": 5.0, "lake": 900.0, "history": 10.0, "logs": 0.1, "run": 1.0},
@@ -99,6 +100,21 @@ def test_late_answers_and_none_at_all_are_found(p99):
     samples = [replace(sample, p99=p99) for sample in steady()]
     (found,) = complaints(samples, viewers=1_000, rate=RATE)
     assert found.startswith("p99 of the answers is ")
+
+
+def test_a_role_that_was_started_again_is_named():
+    samples = steady()
+    samples[3] = replace(samples[3], pids={"ingest": 7, "server1": 9})
+    assert complaints(samples, viewers=1_000, rate=RATE) == ["server1 was started again"]
+
+
+def test_requests_that_failed_are_told_of():
+    well, badly = {"folded_in": 5_000, "failed": 5}, {"folded_in": 5_000, "failed": 6}
+    assert failed(well, {"requests": 1_000, "failed": 1}) == []
+    assert failed(badly, {"requests": 1_000, "failed": 2}) == [
+        "6 of the client's 5,006 requests failed", "2 of the viewers' 1,000 requests failed",
+    ]  # fmt: skip
+    assert failed({}, {"requests": 0, "failed": 0})
 
 
 def test_a_soak_of_four_samples_says_nothing():
