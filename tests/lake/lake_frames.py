@@ -86,5 +86,10 @@ def age(folder: Path, days: int) -> None:
                     if name in field:
                         field[name] -= days * DAY // 1_000
         entry.write_text("\n".join(json.dumps(action) for action in actions))
+    for checkpoint in (folder / "_delta_log").glob("*.checkpoint.parquet"):
+        deleted = pl.field("deletionTimestamp") - days * DAY // 1_000
+        pl.read_parquet(checkpoint).with_columns(pl.col("remove").struct.with_fields(deleted)).write_parquet(
+            checkpoint
+        )
     for file, seconds in before.items():
         os.utime(file, (seconds, seconds))
