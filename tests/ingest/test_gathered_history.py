@@ -25,7 +25,7 @@ def world(tmp_path):
     later = ManualClock(world.clock.now_us() + 3 * DAY // 1_000_000 * 1_000_000)
     lake = Lake(world.home.resolve(world.settings.lake.url), later)
     settings = world.settings.model_copy(update={"lake": LakeSettings(keep_watches_days=1)})
-    rolled_up, _ = keep_house(lake, settings, ())
+    rolled_up, _ = keep_house(lake, settings, world.home, ())
     assert rolled_up.events == 5
     world.append(watch(ANN, "up+2009", 96, 300), watch(ANN, "alien+1979", 7, 400))
     world.ingest()

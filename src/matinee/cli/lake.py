@@ -52,7 +52,7 @@ def maintain(home: HomeOption = None, as_json: JsonOption = False) -> None:
 
     context = open_context("lake", home)
     with context.home.lock("upkeep"):
-        gathered, done = keep_house(context.lake, context.settings, context.kept_versions())
+        gathered, done = keep_house(context.lake, context.settings, context.home, context.kept_versions())
     if as_json:
         emit({"gathered": asdict(gathered), "tables": [asdict(table) for table in done]})
         return

@@ -82,6 +82,11 @@ def measure(home: Home, budget: BudgetSettings) -> tuple[Room, ...]:
     )
 
 
+def data_room(home: Home, budget: BudgetSettings) -> Room:
+    """The room of a home's `data`."""
+    return room_of("data", home.data, budget.data_megabytes, budget.reserve_megabytes)
+
+
 def room_of(root: str, folder: Path, megabytes: float | None, reserve_megabytes: float) -> Room:
     """The room of one root."""
     disk = os.statvfs(folder)
@@ -145,8 +150,7 @@ def data_gate(
     remedy: str = AGAIN,
 ) -> Gate:
     """Stands before what writes to a home's `data`; for a command that ends, unless told otherwise."""
-    room = partial(room_of, "data", home.data, budget.data_megabytes, budget.reserve_megabytes)
-    return Gate(room, clock, tell, remedy)
+    return Gate(partial(data_room, home, budget), clock, tell, remedy)
 
 
 def _why(room: Room) -> str:

@@ -5,7 +5,7 @@ from contextlib import ExitStack, suppress
 from functools import partial
 
 from matinee.core.alarms import RaiseAlarm
-from matinee.core.budget import MEGABYTE, REMEDY, Gate, Room, Sizes, State, data_gate, measure, room_of
+from matinee.core.budget import MEGABYTE, REMEDY, Gate, Room, Sizes, State, data_gate, data_room, measure, room_of
 from matinee.core.errors import Locked, OutOfRoom, RetryableError
 from matinee.core.home import Home
 from matinee.core.logging import get_logger, prune_rotated
@@ -32,22 +32,27 @@ PRUNE_SECONDS = 10.0
 
 
 def keep_house(
-    lake: Lake, settings: Settings, protected: Iterable[Mapping[str, int]]
+    lake: Lake, settings: Settings, home: Home, protected: Iterable[Mapping[str, int]]
 ) -> tuple[RolledUp, list[Maintained]]:
-    """Gather closed days, delete what is past its retention, compact and vacuum, as the settings say.
+    """Vacuum, delete what is past its retention, compact and gather closed days, as the settings say.
+
+    In this order: what frees room comes before what takes some. While the home's data root is full, nothing is
+    compacted: the files that it replaces stay for as long as versions are kept. Days are gathered even then: a
+    little is written for much that goes, and without it there might never be room again.
 
     Raises:
         StoreUnavailable: the store failed, or other writers were always quicker.
         OutOfRoom: the disk is full.
     """
-    keep = settings.lake.keep_watches_days
-    rolled_up = RolledUp() if keep is None else roll_up(lake, keep)
     maintained = maintain(
         lake,
         retention_days=settings.lake.retention_days,
         keep_versions_days=settings.lake.keep_versions_days,
         protect=protected,
+        compacts=data_room(home, settings.budget).state != "full",
     )
+    keep = settings.lake.keep_watches_days
+    rolled_up = RolledUp() if keep is None else roll_up(lake, keep)
     return rolled_up, maintained
 
 
@@ -184,7 +189,7 @@ class Upkeep:
             return
         self._maintained_at = self._clock.monotonic()
         try:
-            rolled_up, _ = keep_house(self._stores.lake, self._settings, self._protected())
+            rolled_up, _ = keep_house(self._stores.lake, self._settings, self._home, self._protected())
             _log.info("maintained", events_gathered=rolled_up.events, days_changed=rolled_up.days)
         except RetryableError as error:  # the next time is soon enough
             _log.warning("not_maintained", error=str(error))

@@ -46,8 +46,12 @@ def maintain(
     retention_days: int | None,
     keep_versions_days: int,
     protect: Iterable[Mapping[str, int]] = (),
+    compacts: bool = True,
 ) -> list[Maintained]:
     """Do all that is due to every table. May run beside a writer; each step gives way to it and tries again.
+
+    Files that nothing needs go first, before anything is written: what a round replaces goes in a later one, when
+    it is old enough.
 
     Args:
         lake: the lake. While a step changes a table, other changes through the same object wait; a writer that
@@ -57,6 +61,7 @@ def maintain(
         keep_versions_days: days for which every version stays readable.
         protect: by table, versions that stay readable for as long as they are named here: those behind kept
             bundles.
+        compacts: whether to join small files, which takes room until the old ones go.
 
     Raises:
         StoreUnavailable: the store failed, or other writers were always quicker.
@@ -75,19 +80,26 @@ def maintain(
             retention_days,
             keep_versions_days,
             sorted({versions[schema.name] for versions in protected if schema.name in versions}),
+            compacts=compacts,
         )
         for schema in TABLES.values()
     ]
 
 
 def _maintain_table(
-    lake: Lake, schema: TableSchema, retention_days: int | None, keep_versions_days: int, protect: list[int]
+    lake: Lake,
+    schema: TableSchema,
+    retention_days: int | None,
+    keep_versions_days: int,
+    protect: list[int],
+    *,
+    compacts: bool,
 ) -> Maintained:
     name = schema.name
     kept = [version for version in protect if _is_readable(lake, name, version)]
-    deleted = 0 if retention_days is None else delete_old_days(lake, schema, retention_days)
-    joined, written = compact(lake, name)
     removed = remove_files(lake, name, keep_versions_days, kept)
+    deleted = 0 if retention_days is None else delete_old_days(lake, schema, retention_days)
+    joined, written = compact(lake, name) if compacts else (0, 0)
     entries = clean_log(lake, name, keep_versions_days, kept)
     lost = tuple(version for version in protect if version not in kept)
     return Maintained(name, deleted, joined, written, removed, entries, lost)
