@@ -5,7 +5,7 @@ import statistics
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ class Sample:
 
     Attributes:
         seconds: since the soak began.
-        pids: process id of each role.
+        pids: process id of each role; 0 where it does not run.
         memory: megabytes (PSS) of each role, those of mapped files among them.
         private: the same without mapped files, which are the disk's cache.
         disk: megabytes of each part of the home.
@@ -194,24 +194,26 @@ def grows(x: Sequence[float], y: Sequence[float]) -> bool:
     return slope(x, y)[1] * HORIZON_SECONDS > ALLOWED_GROWTH * statistics.median(y) + ALLOWED_MEGABYTES
 
 
-def complaints(samples: Sequence[Sample], viewers: int, rate: int) -> list[str]:
+def complaints(samples: Sequence[Sample], viewers: int, rate: int, unjudged: Collection[str] = ()) -> list[str]:
     """What the second half of the soak says that must not be; nothing where all is well. Restarts: all of it.
 
-    Private memory of each role, the log's file, the folders `logs` and `run`: `grows`. The lake: bytes a line.
-    History: bytes a viewer. Lag at the end: seconds of lines. Answers: the median of the samples' p99.
+    Private memory of each role that is not `unjudged`, the log's file, the folders `logs` and `run`: `grows`. The
+    lake: bytes a line. History: bytes a viewer. Lag at the end: seconds of lines. Answers: the median of the
+    samples' p99.
     """
     half = samples[len(samples) // 2 :]
     if len(half) < 3:
         raise SystemExit("the soak was too short to say anything: three samples in its second half are the least")
     x = [sample.seconds for sample in half]
-    series = {f"memory of {role}": [s.private.get(role, 0.0) for s in half] for role in half[-1].private}
+    judged = [role for role in half[-1].private if role not in unjudged]
+    series = {f"memory of {role}": [s.private.get(role, 0.0) for s in half] for role in judged}
     series |= {f"disk of {part}": [s.disk[part] for s in half] for part in ("log", "logs", "run")}
     found = [
         f"{name} grows by {slope(x, y)[0] * HORIZON_SECONDS:,.0f} MB an hour, from {y[0]:,.0f} MB"
         for name, y in series.items()
         if grows(x, y)
     ]
-    found += [f"{role} was started again" for role in _started_again(samples)]
+    found += _broken_off(samples)
     first, last = half[0], half[-1]
     lines = last.end - first.end - (last.lag - first.lag)
     per_line = (last.lake - first.lake) * MEGABYTE / max(lines, 1)
@@ -227,13 +229,14 @@ def complaints(samples: Sequence[Sample], viewers: int, rate: int) -> list[str]:
     return found
 
 
-def _started_again(samples: Sequence[Sample]) -> list[str]:
-    """Roles that had more than one process, one after the other."""
+def _broken_off(samples: Sequence[Sample]) -> list[str]:
+    """Roles that did not run at some look, and those that had more than one process, one after the other."""
     pids: dict[str, set[int]] = {}
     for sample in samples:
         for role, pid in sample.pids.items():
             pids.setdefault(role, set()).add(pid)
-    return [role for role, of_role in pids.items() if len(of_role) > 1]
+    down = [f"{role} was down" for role, of_role in pids.items() if 0 in of_role]
+    return down + [f"{role} was started again" for role, of_role in pids.items() if len(of_role - {0}) > 1]
 
 
 def failed(answers: Mapping[str, int], world: Mapping[str, int]) -> list[str]:

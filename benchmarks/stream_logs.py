@@ -10,17 +10,21 @@ sys.path.append(str(Path(__file__).parents[1] / "tests"))  # the brokers are sta
 
 LOGS = ("sqlite", "kafka", "tansu")
 """SQLite in the home; Apache Kafka, fetched by `deploy/kafka/kafka fetch`; Tansu from its wheel, in memory."""
+IN_MEMORY = ("tansu",)
+"""Whose brokers keep their topics in their own memory, which grows with them."""
 PARTITIONS = 3
 SQLITE = "sqlite:///{data}/log.sqlite"
 
 
 def kind_of_log(name: str) -> str:
-    """A name of the command line; `broker` is Apache Kafka where it was fetched, else Tansu."""
+    """A name of the command line; `broker` is Apache Kafka where it was fetched, else Tansu, which is said."""
     if name != "broker":
         return name
     from kafka_brokers import kafka_was_fetched  # noqa: PLC0415 - SQLite does without
 
-    return "kafka" if kafka_was_fetched() else "tansu"
+    kind, why = ("kafka", "was") if kafka_was_fetched() else ("tansu", "was not")
+    print(f"The log is on {kind}: Apache Kafka {why} fetched (deploy/kafka/kafka fetch).", file=sys.stderr)
+    return kind
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from tests_root import ROOT
 FOLDER = ROOT / "benchmarks"
 sys.path.append(str(FOLDER))
 
-from soak_watch import ALLOWED_MEGABYTES, Sample, complaints, failed, grows, slope  # noqa: E402
+from soak_watch import ALLOWED_MEGABYTES, Sample, complaints, failed, grows, slope, summary  # noqa: E402
 from soak_world import stamped  # noqa: E402
 from stream_load import lines  # noqa: E402
 
@@ -106,6 +106,24 @@ def test_a_role_that_was_started_again_is_named():
     samples = steady()
     samples[3] = replace(samples[3], pids={"ingest": 7, "server1": 9})
     assert complaints(samples, viewers=1_000, rate=RATE) == ["server1 was started again"]
+
+
+def test_a_role_that_does_not_run_is_named():
+    samples = steady()
+    samples[-1] = replace(samples[-1], pids={"ingest": 0, "server1": 8})
+    assert complaints(samples, viewers=1_000, rate=RATE) == ["ingest was down"]
+
+
+def test_a_broker_may_grow_that_keeps_its_topic_in_memory():
+    samples = with_series("private", "broker 1", TIMES)
+    assert len(complaints(samples, viewers=1_000, rate=RATE)) == 1
+    assert complaints(samples, viewers=1_000, rate=RATE, unjudged=["broker 1"]) == []
+
+
+def test_the_growth_of_every_role_is_reported():
+    told = summary(with_series("private", "ingest", [250 + 0.01 * seconds for seconds in TIMES]))
+    grown = {role: of["an_hour"] for role, of in told["private_megabytes"].items()}
+    assert grown == pytest.approx({"ingest": 36.0, "server1": 0.0})
 
 
 def test_requests_that_failed_are_told_of():
