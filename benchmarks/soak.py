@@ -156,13 +156,13 @@ class Soak:
             self._verb("ingest", "--until-idle")
             told("taken in")
             model = self._trained()
-            with self._up() as url, open_log(self._url, CLOCK) as log:
+            with self._up() as (url, up), open_log(self._url, CLOCK) as log:
                 told(f"up with {model}: {url}")
                 _tell(world, url)
                 asking = Asking(url, arguments.viewers, REQUESTS_A_SECOND)
                 asking.start()
                 watch = Watch(
-                    lambda: self._pids(world.pid, brokers), self._parts(), _Stores(self._home, log), asking
+                    lambda: self._pids(up, world.pid, brokers), self._parts(), _Stores(self._home, log), asking
                 )
                 samples = list(self._samples(watch))
                 asking.end()
@@ -207,12 +207,13 @@ class Soak:
         }
         return {"log": data / "log.sqlite"} | of_home
 
-    def _pids(self, world: int, brokers: list[int]) -> dict[str, int]:
+    def _pids(self, up: int, world: int, brokers: list[int]) -> dict[str, int]:
         try:
             processes = Control(socket_in(self._home, "supervisor")).processes()
         except StoreUnavailable as error:
             raise SystemExit(f"the supervisor is gone: {error}") from error
-        others = {f"broker {number}": pid for number, pid in enumerate(brokers, 1)} | {"world": world}
+        others = {f"broker {number}": pid for number, pid in enumerate(brokers, 1)}
+        others |= {"world": world, "up": up}
         return {process.name: process.pid for process in processes} | others
 
     def _trained(self) -> str:
@@ -244,14 +245,15 @@ class Soak:
             process.communicate()
 
     @contextmanager
-    def _up(self) -> Iterator[str]:
+    def _up(self) -> Iterator[tuple[str, int]]:
+        """The balancer's URL, and the process that the supervisor belongs to."""
         command = [sys.executable, "-m", "matinee", "up", "--json"]
         process = subprocess.Popen(command, env=self._environment, stdout=subprocess.PIPE, text=True)
         try:
             url = str(_answer(process)["url"])
             while not _answers(url):
                 time.sleep(0.1)
-            yield url
+            yield url, process.pid
         finally:
             process.send_signal(signal.SIGTERM)
             process.communicate(timeout=END_SECONDS)

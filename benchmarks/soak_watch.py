@@ -67,22 +67,29 @@ class Sample:
     answers: int
 
 
-def memory_of(pid: int) -> tuple[float, float]:
-    """Megabytes (PSS) of a process and all it started: all, and without mapped files."""
+def memory_of(pid: int, others: Collection[int] = ()) -> tuple[float, float]:
+    """Megabytes (PSS) of a process and all it started: all, and without mapped files.
+
+    Those of `others` whom it started, and whom they did, are counted there.
+    """
     whole = private = 0.0
-    try:
-        family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return 0.0, 0.0
-    for process in family:
+    for process in _family(pid, others):
         try:
-            text = Path(f"/proc/{process.pid}/smaps_rollup").read_text()
+            text = Path(f"/proc/{process}/smaps_rollup").read_text()
         except OSError:  # it has just ended
             continue
         of = {line.split()[0]: float(line.split()[1]) for line in text.splitlines()[1:]}
         whole += of["Pss:"] * 1024 / MEGABYTE
         private += (of["Pss:"] - of["Pss_File:"]) * 1024 / MEGABYTE
     return whole, private
+
+
+def _family(pid: int, others: Collection[int]) -> list[int]:
+    try:
+        children = [child.pid for child in psutil.Process(pid).children()]
+    except psutil.NoSuchProcess:
+        return []
+    return [pid, *(one for child in children if child not in others for one in _family(child, others))]
 
 
 def size_of(path: Path) -> float:
@@ -163,7 +170,7 @@ class Watch:
     def sample(self) -> Sample:
         """Look at everything now."""
         pids = self.pids()
-        memory = {role: memory_of(pid) for role, pid in pids.items()}
+        memory = {role: memory_of(pid, set(pids.values())) for role, pid in pids.items()}
         latencies = self.asking.taken()
         end, held, lake = self.stores()
         return Sample(

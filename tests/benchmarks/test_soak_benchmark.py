@@ -37,7 +37,7 @@ def test_a_soak_of_seconds_loses_nothing_and_tells_of_every_role(tmp_path, tmp_p
     told = json.loads(report.read_text())
     assert done.returncode == bool(told["grows"])  # it is too short to foretell an hour
     assert len(told["samples"]) == 6
-    assert {"ingest", "server1", "server2", "haproxy", "world"} <= set(told["samples"][-1]["memory"])
+    assert {"ingest", "server1", "server2", "haproxy", "world", "up"} <= set(told["samples"][-1]["memory"])
     assert all(sample["disk"]["lake"] > 0 for sample in told["samples"])
     assert told["world"]["lines"] > 0
     assert failed(told["answers"], told["world"]) == []

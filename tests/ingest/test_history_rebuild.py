@@ -108,12 +108,7 @@ def test_a_rebuild_does_not_open_what_it_replaces(world, old):
         (folder / UNSYNCED).write_text("since another start of the machine")
     assert rebuild_history(world.home, world.stores.lake(), url(world)) == 800
     left = {path.name for path in folder.iterdir()}
-    assert left <= {
-        "data.mdb",
-        "lock.mdb",
-        "writer.lock",
-        "turn.lock",
-    }  # whoever opens it for writing sets it aside
+    assert left <= {"data.mdb", "lock.mdb", "writer.lock", "turn.lock"}  # who opens it for writing sets it aside
     assert world.items_of("3") == before
 
 
