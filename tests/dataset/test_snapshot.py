@@ -45,7 +45,8 @@ def test_a_lake_becomes_interactions(lake, put, describe):
     assert cell(snapshot, "u", "y")["watched"] == pytest.approx(1 / 8)
     assert cell(snapshot, "v", "x")["watched"] == 1.0
     assert cell(snapshot, "v", "z")["watched"] == pytest.approx(1 / 8)  # the median of 4, 8 and 100
-    assert snapshot.item_minutes.tolist() == [4.0, 8.0, 8.0]
+    assert snapshot.extra_items == ("w",)  # in the catalogue, and nobody met it
+    assert snapshot.item_minutes.tolist() == [4.0, 8.0, 8.0, 100.0]
     assert [snapshot.segments[s] for s in snapshot.user_segment] == ["25-34, F", "unknown"]
     assert snapshot.user_age.tolist() == [30, -1]
     assert snapshot.extra_users.ids == ("new",)
@@ -74,22 +75,36 @@ def test_an_age_that_cannot_be_is_not_known(lake, put, describe, age, known):
         ("items", {"item": "x", "minutes": 4.0, "extra": '{"age_limit": 16}'}),
         ("users", {"user": "u", "age": 31, "gender": "F"}),  # in the same segment
         ("users", {"user": "new", "age": 62, "gender": "M"}),
+        ("items", {"item": "not+met+either", "minutes": 4.0}),
+        ("items", {"item": "not+met", "minutes": 4.0, "title": "Ex"}),
     ],
 )
 def test_the_content_includes_what_a_bundle_says_beside_what_was_learnt(lake, put, describe, table, row):
-    describe("items", {"item": "x", "minutes": 4.0})
+    describe("items", {"item": "x", "minutes": 4.0}, {"item": "not+met", "minutes": 4.0})
     describe("users", {"user": "u", "age": 30, "gender": "F"}, {"user": "new", "age": 61, "gender": "M"})
     put(rating("u", "x", 3.0))
     before = take_snapshot(lake)
     describe(table, row)
     after, again = take_snapshot(lake), take_snapshot(lake, before.lake_versions)
     assert again.content_hash == before.content_hash != after.content_hash
-    assert after.learnt_hash == before.learnt_hash
+    assert after.earlier_hashes[0] == before.earlier_hashes[0]
 
 
 def test_what_was_learnt_is_hashed_as_it_was_for_bundles_of_format_1(lake, put):
     put(rating("u", "x", 3.0))
-    assert take_snapshot(lake).learnt_hash == LEARNT_1
+    assert take_snapshot(lake).earlier_hashes == (LEARNT_1,)
+
+
+def test_what_earlier_versions_said_of_a_lake_is_known_although_they_left_out_what_nobody_met(lake, put, describe):
+    put(rating("u", "x", 3.0))
+    describe("items", {"item": "x", "minutes": 4.0, "title": "Ex"})
+    before = take_snapshot(lake)
+    describe("items", {"item": "w", "minutes": 4.0, "title": "New", "genres": ["Drama"]})
+    after = take_snapshot(lake)
+    assert after.content_hash != before.content_hash
+    assert after.earlier_hashes == (*before.earlier_hashes, before.content_hash)
+    assert len(after.interactions) == 1
+    assert (after.items, after.attributes.titles) == (before.items, ("Ex", "New"))
 
 
 def test_an_empty_lake_gives_an_empty_snapshot(lake):

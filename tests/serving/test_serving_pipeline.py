@@ -131,6 +131,34 @@ def test_without_anything_to_fold_in_a_narrow_filter_goes_on_through_popularity(
     assert (numbers(found), found.step) == ([20, 21, 22], Step.POPULAR_IN_SEGMENT)
 
 
+def of_nobody(n: int = 2) -> dict:
+    """What changes in a bundle whose last items nobody has met."""
+    arrays = serving_samples.fold_in().to_arrays()
+    arrays["item_factors"][N_ITEMS - n :] = 0
+    order = np.arange(N_ITEMS, dtype=np.int32)
+    return {"fold_in": arrays, "attributes": attributes(), "popular": order, "users": []}
+
+
+def test_what_nobody_has_met_is_shown_by_exploration_and_where_nothing_else_is_left(
+    home: Home, history: LmdbHistory
+):
+    act(history, "new", ["a+1", "a+3"], position=SNAPSHOT_END)
+    act(history, "first", ["a+39"], position=SNAPSHOT_END + 2)  # the first to meet it: that says nothing of taste
+    with open_sample(home, **of_nobody()) as bundle:
+        asking = Asking(bundle, history.glance)
+        found = asking("new", N_ITEMS)
+        assert numbers(found)[-2:] == [38, 39]
+        assert set(numbers(found)) == set(range(N_ITEMS)) - {1, 3}
+        assert asking("new", 20).step is Step.FOLDED_IN
+        assert not {38, 39} & set(numbers(asking("new", N_ITEMS - 4)))
+        assert (asking("first", 3).step, numbers(asking("first", 3))) == (Step.POPULAR, [0, 1, 2])
+        assert numbers(asking("new", 2, where=Filter(year_from=1980 + 38))) == [38, 39]
+        exploring = Asking(bundle, history.glance, style=Style(explore_share=0.5))
+        shown = exploring("new", 4)
+        assert {38, 39} <= set(numbers(shown))
+        assert all(0 < propensity < 1 for propensity in shown.propensities)
+
+
 def test_an_exclusion_makes_place_for_the_next(described: Bundle):
     found = Asking(described)("u004", 3, exclude=("a+4", "a+6", "unheard+of"))
     assert (numbers(found), found.step) == ([5, 7, 8], Step.PERSONAL)

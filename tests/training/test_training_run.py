@@ -93,7 +93,7 @@ def test_what_a_bundle_of_format_1_was_learnt_from_is_still_known(settings, home
     fill(lake, planted())
     first = run(Request(models=("popularity",)), settings, home, lake, clock=ManualClock(DAY))
     manifest = read_manifest(home.bundles / first.bundle)
-    earlier = msgspec.structs.replace(manifest, format_version=1, content_hash=first.snapshot.learnt_hash)
+    earlier = msgspec.structs.replace(manifest, format_version=1, content_hash=first.snapshot.earlier_hashes[0])
     repeated = run(repeat_of(earlier), settings, home, lake, clock=ManualClock(2 * DAY))
     assert (
         read_manifest(home.bundles / repeated.bundle).content_hash == manifest.content_hash != earlier.content_hash
@@ -128,6 +128,30 @@ def test_a_bundle_says_what_the_lake_knows_of_items_and_ages(settings, home, lak
         met = dict(table.group_by("item").agg(pl.col("user").n_unique()).iter_rows())
         assert {item: int(known.interactions[bundle.item_index(item)]) for item in bundle.items} == met
         assert [bundle.user(user).age for user in ("u003", "new", "u004")] == [42, 17, -1]
+
+
+@pytest.mark.parametrize("model", ["als", "ease"])
+def test_items_that_nobody_met_are_in_the_bundle_last_of_all_and_on_no_list(settings, home, lake, model):
+    table = planted()
+    fill(lake, table)
+    names = sorted(table["item"].unique())
+    lake.upsert("items", rows(ITEMS, item=["a+new+one", *names, "i99"], title=["New", *([None] * len(names)), None],
+                              genres=[["War"], *([["Art"]] * len(names)), None]))  # fmt: skip
+    params = {"als": {"n_factors": 8}} if model == "als" else {}
+    report = run(Request(models=(model,), params=params), settings, home, lake)
+    with open_bundle(home.bundles / report.bundle, home.run) as bundle:
+        assert bundle.items == (*names, "a+new+one", "i99")
+        new, other = len(names), len(names) + 1
+        for ordering in (bundle.popular(), bundle.popular(0), bundle.trending()):
+            assert ordering[-2:].tolist() == [new, other]
+        assert bundle.attributes.interactions[[new, other]].tolist() == [0, 0]
+        assert bundle.attributes.titles[new] == "New"
+        assert bundle.attributes.genre_mask[new].tolist() == [False, True]
+        listed = {int(i) for user in table["user"].unique() for i in bundle.user(user).top}
+        assert listed == set(range(len(names)))  # every other one is on somebody's
+        if bundle.fold_in is not None:
+            assert bundle.fold_in.without_factors.tolist() == [new, other]
+        assert report.snapshot.profile.unknown_items == 0
 
 
 def test_a_known_user_without_history_gets_what_is_popular_in_the_segment(settings, home, lake):

@@ -50,33 +50,35 @@ class Snapshot:
         interactions: one row per pair of user and item, in the order of user index, then item index.
         users: ids of the users with interactions, ascending.
         items: ids of the items with interactions, ascending.
+        extra_items: ids of the catalogue's other items, which nobody met yet, ascending.
         lake_versions: version of every lake table that was read; the same give the same snapshot.
         offsets: of each source, the position below which the snapshot has everything.
         time_range: first and last event in UTC microseconds; None where nothing has a time.
         row_counts: `events` read, `interactions`, and of these `rated` and `watched`.
         content_hash: SHA-256 over all that goes into a bundle: interactions, vocabularies, lengths, segments, ages
             and the attributes of items.
-        learnt_hash: SHA-256 over interactions, vocabularies, lengths and segments alone, which is what the
-            `content_hash` of a bundle of format 1 says.
-        item_minutes: float32, shape (n_items,); each item's length in minutes, the catalogue's median where it
-            is not known.
+        earlier_hashes: what earlier versions of the program say of the same lake: SHA-256 without extra items, and
+            over interactions, vocabularies, lengths and segments alone, as bundles of format 1 have it.
+        item_minutes: float32, shape (n_items + n_extra,); the length in minutes of each item, then of each extra
+            one; the catalogue's median where it is not known.
         segments: names of the segments.
         user_segment: int16, shape (n_users,); each user's segment.
         user_age: int16, shape (n_users,); years, -1 where not known.
         extra_users: known users who have no interactions yet and whose segment is not `unknown`.
-        attributes: what the catalogue says of each item.
+        attributes: what the catalogue says of each item, then of each extra one.
         profile: the counts that the checks before training look at.
     """
 
     interactions: Interactions
     users: Vocabulary
     items: Vocabulary
+    extra_items: tuple[str, ...]
     lake_versions: dict[str, int]
     offsets: dict[Source, int]
     time_range: tuple[int, int] | None
     row_counts: dict[str, int]
     content_hash: str
-    learnt_hash: str
+    earlier_hashes: tuple[str, ...]
     item_minutes: NDArray[np.float32]
     segments: list[str]
     user_segment: NDArray[np.int16]
@@ -133,7 +135,9 @@ def take_snapshot(
 def snapshot_of(tables: Tables, *, lake_versions: dict[str, int], offsets: dict[Source, int]) -> Snapshot:
     """The snapshot of given tables; see `take_snapshot`."""
     pairs = pairs_of(tables.events, tables.watch_days)
-    minutes = _lengths(tables.items, pairs.items)
+    extra_items = _others(tables.items, pairs.items)
+    catalogue = [*pairs.items, *extra_items]
+    minutes = _lengths(tables.items, catalogue)
     interactions = Interactions(
         n_users=len(pairs.users),
         n_items=len(pairs.items),
@@ -143,15 +147,20 @@ def snapshot_of(tables: Tables, *, lake_versions: dict[str, int], offsets: dict[
         watched=np.minimum(pairs.minutes_seen / minutes[pairs.item_index], np.float32(1)),
         time_us=pairs.time_us,
     )
-    user_segment, user_age, extra = _people(tables.users, pairs.users)
-    attributes = attributes_of(tables.items, pairs.items)
+    user_segment, user_age, extra_users = _people(tables.users, pairs.users)
+    attributes = attributes_of(tables.items, catalogue)
     profile = profile_of(tables.events, tables.watch_days, tables.items, tables.batches, interactions, pairs.items)
     vocabularies = Vocabulary(pairs.users), Vocabulary(pairs.items)
-    learnt = _learnt_hash(interactions, *vocabularies, minutes, user_segment)
+    learnt = _learnt_hash(interactions, *vocabularies, minutes[: len(pairs.items)], user_segment)
+    earlier = [learnt]
+    if extra_items:
+        of_met = attributes_of(tables.items, pairs.items)
+        earlier.append(_content_hash(learnt, user_age, extra_users, of_met))
     return Snapshot(
         interactions=interactions,
         users=vocabularies[0],
         items=vocabularies[1],
+        extra_items=extra_items,
         lake_versions=lake_versions,
         offsets=offsets,
         time_range=profile.time_range_us,
@@ -161,13 +170,13 @@ def snapshot_of(tables: Tables, *, lake_versions: dict[str, int], offsets: dict[
             "rated": int(np.count_nonzero(~np.isnan(interactions.rating))),
             "watched": int(np.count_nonzero(~np.isnan(interactions.watched))),
         },
-        content_hash=_content_hash(learnt, user_age, extra, attributes),
-        learnt_hash=learnt,
+        content_hash=_content_hash(learnt, user_age, extra_users, attributes, extra_items),
+        earlier_hashes=tuple(earlier),
         item_minutes=minutes,
         segments=list(SEGMENTS),
         user_segment=user_segment,
         user_age=user_age,
-        extra_users=extra,
+        extra_users=extra_users,
         attributes=attributes,
         profile=profile,
     )
@@ -182,6 +191,12 @@ def _without(tables: Tables, users: Container[str]) -> Tables:
         return tables
     stays = pl.col("user").is_in(gone).fill_null(value=False).not_()
     return replace(tables, **{name: table.filter(stays) for name, table in of_users.items()})
+
+
+def _others(catalogue: pl.LazyFrame, items: list[str]) -> tuple[str, ...]:
+    """The catalogue's items that are none of these, ascending."""
+    every = catalogue.select(pl.col("item").unique()).collect()["item"].drop_nulls()
+    return tuple(every.filter(~every.is_in(pl.Series(items, dtype=pl.String).implode())).sort())
 
 
 def _lengths(catalogue: pl.LazyFrame, items: list[str]) -> NDArray[np.float32]:
@@ -242,8 +257,16 @@ def _learnt_hash(
     return digest.hexdigest()
 
 
-def _content_hash(learnt: str, user_age: NDArray[np.int16], extra: ExtraUsers, attributes: Attributes) -> str:
+def _content_hash(
+    learnt: str,
+    user_age: NDArray[np.int16],
+    extra: ExtraUsers,
+    attributes: Attributes,
+    extra_items: tuple[str, ...] = (),
+) -> str:
     texts = {"extra users": extra.ids, "titles": attributes.titles, "genres": attributes.genres}
+    if extra_items:
+        texts["extra items"] = extra_items
     digest = hashlib.sha256(f"matinee snapshot 2\n{learnt}\n{json.dumps(texts)}".encode())
     people = {"user_age": user_age, "extra_segment": extra.segment, "extra_age": extra.age}
     _add(digest, {**people, **attributes.arrays()})

@@ -1,7 +1,7 @@
 """Scores for a user who came, or did something, after the fit. NumPy only, so that servers can use it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Self
 
 import numpy as np
@@ -24,8 +24,11 @@ class FoldIn:
 
         (YᵀY + λI + Σ e_i·y_i·y_iᵀ) x = Σ (1 + e_i)·y_i        λ = reg · E^ν · Ē^(1 − ν),  E = Σ e_i
 
-    where e_i = α·w_i, or α·ln(1 + w_i / ε) if ε > 0; and the scores are Y·x. A user without any item of
-    positive weight gets the prior: the mean user's factors.
+    where e_i = α·w_i, or α·ln(1 + w_i / ε) if ε > 0; and the scores are Y·x. A user without any item that says
+    something (see `speaks`) gets the prior: the mean user's factors.
+
+    An item that nobody had liked when the model was fitted has factors of 0: it says nothing, and its score of 0
+    means nothing.
 
     Attributes:
         item_factors: Y, float32, shape (n_items, k); may be a read-only map of a file.
@@ -48,6 +51,11 @@ class FoldIn:
     positive_rating: float
     reg_exponent: float = _NEWER["reg_exponent"]
     epsilon: float = _NEWER["epsilon"]
+    without_factors: NDArray[np.int64] = field(init=False, repr=False, compare=False)
+    """int64, ascending: the items of which nothing was learnt."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "without_factors", np.flatnonzero(~self.item_factors.any(axis=1)))
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[np.generic]]) -> Self:
@@ -56,7 +64,7 @@ class FoldIn:
         Raises:
             InvalidInput: an array is missing or its shape does not fit the others.
         """
-        missing = sorted({field.name for field in fields(cls)} - set(arrays) - set(_NEWER))
+        missing = sorted({each.name for each in fields(cls) if each.init} - set(arrays) - set(_NEWER))
         if missing:
             raise InvalidInput(f"fold-in lacks the arrays {', '.join(missing)}")
         factors = np.asarray(arrays["item_factors"], dtype=np.float32)
@@ -88,14 +96,14 @@ class FoldIn:
         """The user's factors, float32, shape (k,).
 
         Args:
-            item_index: int32, shape (m,); each item at most once. An item of -1 (unknown) is passed over.
-            weight: float32, shape (m,); from `confidence`. What is 0 is passed over.
+            item_index: int32, shape (m,); each item at most once.
+            weight: float32, shape (m,); from `confidence`.
 
         Raises:
             InvalidInput: an index lies beyond the catalogue, or a weight is negative or not finite; says where.
         """
         self._check(item_index, weight)
-        used = (item_index >= 0) & (weight > 0)
+        used = self.speaks(item_index, weight)
         if not used.any():
             return self.prior
         y = self.item_factors[item_index[used]].astype(np.float64)
@@ -110,6 +118,14 @@ class FoldIn:
         """The scores of all items, float32, shape (n_items,). Arguments and errors as for `factors`."""
         scores: NDArray[np.float32] = self.item_factors @ self.factors(item_index, weight)
         return scores
+
+    def speaks(self, item_index: NDArray[np.int32], weight: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """Which of these items say something of liking: those known (not -1), of positive weight, with factors.
+
+        Shape (m,), as the arguments, which are those of `factors`.
+        """
+        used = (item_index >= 0) & (weight > 0)
+        return used & ~np.isin(item_index, self.without_factors) if self.without_factors.size else used
 
     def _check(self, item_index: NDArray[np.int32], weight: NDArray[np.float32]) -> None:
         if item_index.shape != weight.shape or item_index.ndim != 1:

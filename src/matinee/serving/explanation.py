@@ -26,7 +26,7 @@ def contributions(
         targets: shape (t,); the items whose scores are to be explained.
     """
     added = np.zeros((len(targets), len(item_index)))
-    used = (item_index >= 0) & (weight > 0)
+    used = fold_in.speaks(item_index, weight)
     if not used.any():
         return added
     y = fold_in.item_factors[item_index[used]].astype(np.float64)

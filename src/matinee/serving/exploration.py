@@ -18,8 +18,8 @@ UNCERTAIN_BELOW = 25
 def uncertain(interactions: NDArray[np.integer], allowed: NDArray[np.bool_]) -> NDArray[np.int64]:
     """The allowed items of which too little is known: what to explore. Ascending.
 
-    Those whom fewer than `UNCERTAIN_BELOW` users met. Nothing where no item was met by anybody: then nothing is
-    known of the whole catalogue, which is what a bundle that keeps no counts looks like.
+    Those whom fewer than `UNCERTAIN_BELOW` users met, or nobody yet. Nothing where no item was met by anybody: then
+    nothing is known of the whole catalogue, which is what a bundle that keeps no counts looks like.
 
     Args:
         interactions: shape (n_items,); how many users met each item.

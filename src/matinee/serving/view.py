@@ -111,15 +111,17 @@ class View:
 
     @cached_property
     def _scores(self) -> NDArray[np.float32] | None:
-        """All items' scores by fold-in; nothing where there is no sign of liking.
+        """All items' scores by fold-in, -inf of what nobody has liked; nothing where there is no sign of liking.
 
         Raises:
             Corrupt: they are no numbers.
         """
         index, weight = self.liked
-        if self.bundle.fold_in is None or not (weight > 0).any():
+        fold_in = self.bundle.fold_in
+        if fold_in is None or not fold_in.speaks(index, weight).any():
             return None
-        scores = self.bundle.fold_in.scores(index, weight)
+        scores = fold_in.scores(index, weight)
+        scores[fold_in.without_factors] = -np.inf
         if not np.isfinite(scores.max(initial=0)):
             raise Corrupt(
                 "fold-in gave scores that are no numbers", remedy="Train again; look at the bundle's metrics."

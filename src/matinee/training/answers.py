@@ -1,6 +1,7 @@
 """Everyone's answers in advance: the top n, scores and seen items of each user, block by block."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -68,9 +69,24 @@ def _known_by_segment_only(users: ExtraUsers) -> UserBlock:
     )
 
 
+def with_whole_catalogue(snapshot: Snapshot) -> Interactions:
+    """The same interactions among more items: those that nobody met yet follow the others."""
+    met = snapshot.interactions
+    return replace(met, n_items=met.n_items + len(snapshot.extra_items))
+
+
+def fold_in_arrays(model: Model[Any], n_items: int) -> dict[str, NDArray[np.generic]]:
+    """What the model folds users in with; items that it has not learnt have factors of 0. Empty where it cannot."""
+    arrays = dict(model.fold_in_arrays())
+    if arrays:
+        factors = arrays["item_factors"]
+        arrays["item_factors"] = np.pad(factors, ((0, n_items - len(factors)), (0, 0)))
+    return arrays
+
+
 def item_attributes(snapshot: Snapshot) -> ItemAttributes:
     """What a bundle says of the items: their attributes, and how many users met each."""
-    known, interactions = snapshot.attributes, snapshot.interactions
+    known, interactions = snapshot.attributes, with_whole_catalogue(snapshot)
     met = np.bincount(interactions.item_index, minlength=interactions.n_items)
     return ItemAttributes(
         titles=known.titles, genres=known.genres, **known.arrays(), interactions=met.astype(np.int32)

@@ -19,7 +19,14 @@ from matinee.dataset.splits import split
 from matinee.lake.lake import Lake
 from matinee.models.registry import make
 from matinee.training import warm
-from matinee.training.answers import item_attributes, popularity_orders, trending_order, user_blocks
+from matinee.training.answers import (
+    fold_in_arrays,
+    item_attributes,
+    popularity_orders,
+    trending_order,
+    user_blocks,
+    with_whole_catalogue,
+)
 from matinee.training.candidates import Evaluation, StepProgress, bias_rmse, evaluate
 from matinee.training.exposure import TABLE as SERVED
 from matinee.training.exposure import Shown, shown_by_popularity
@@ -158,7 +165,7 @@ def _snapshot(
     pinned = request.versions or lake.versions()
     if SERVED in pinned:  # runs were made before it was looked at
         snapshot = replace(snapshot, lake_versions={**snapshot.lake_versions, SERVED: pinned[SERVED]})
-    if request.expect_hash not in (None, snapshot.content_hash, snapshot.learnt_hash):
+    if request.expect_hash not in (None, snapshot.content_hash, *snapshot.earlier_hashes):
         raise Corrupt(
             f"the lake at versions {request.versions} has content {snapshot.content_hash}; "
             f"the run to repeat had {request.expect_hash}",
@@ -257,20 +264,21 @@ def _publishable_bundle(
 ) -> str:
     snapshot = report.snapshot
     model = fitted.model
+    met = with_whole_catalogue(snapshot)
     overall, by_segment = popularity_orders(
-        snapshot.interactions, snapshot.user_segment, len(snapshot.segments), settings.positive_rating
+        met, snapshot.user_segment, len(snapshot.segments), settings.positive_rating
     )
     contents = BundleContents(
         provenance=_provenance(chosen, fitted, report, settings),
-        items=snapshot.items.ids,
+        items=(*snapshot.items.ids, *snapshot.extra_items),
         item_minutes=snapshot.item_minutes,
         popular=overall,
         segments=snapshot.segments,
         popular_by_segment=by_segment,
         users=user_blocks(model, snapshot, n=settings.top_n, threads=settings.threads, progress=progress),
-        fold_in=model.fold_in_arrays(),
+        fold_in=fold_in_arrays(model, n_items=met.n_items),
         attributes=item_attributes(snapshot),
-        trending=trending_order(snapshot.interactions, settings.positive_rating),
+        trending=trending_order(met, settings.positive_rating),
     )
     return write_bundle(home.bundles, contents=contents, clock=clock)
 

@@ -270,6 +270,19 @@ def test_predictions_are_what_folding_in_gives(client: TestClient, history: Lmdb
         assert prediction["values"] == [pytest.approx(scores[6]), pytest.approx(scores[7]), None]
 
 
+def test_nothing_is_predicted_of_an_item_that_nobody_liked(home: Home, history: LmdbHistory):
+    arrays = fold_in().to_arrays()
+    arrays["item_factors"][6] = 0
+    published(home, fold_in=arrays)
+    act(history, "u003", named(6), position=SNAPSHOT_END)  # nor is anything from it
+    with opened_api(home, history) as client:
+        body = client.post("/v1/predictions", json={"users": ["u003"], "items": named(6, 7)}).json()
+    (prediction,) = body["predictions"]
+    assert (body["unknown_items"], prediction["based_on"]) == ([], "seen")
+    assert prediction["values"][0] is None
+    assert prediction["values"][1] > 0
+
+
 @pytest.mark.parametrize(("metrics", "kind"), [({"all": {"rmse": 0.9}}, "rating"), ({"all": {}}, "score")])
 def test_a_model_that_folds_nobody_in_predicts_only_what_it_listed(
     home: Home, history: LmdbHistory, metrics: dict, kind: str

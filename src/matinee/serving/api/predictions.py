@@ -65,7 +65,10 @@ def _predicted(asked: Asked, bundle: Bundle, user: str, index: NDArray[np.int32]
         return Prediction(user=user, model_version=bundle.version, kind=kind, based_on="top", values=values)
     known = _known(asked, bundle, user)
     scores = fold_in.item_factors[index] @ fold_in.factors(known.item_index, known.weight)
-    values = [score if i >= 0 else None for i, score in zip(index.tolist(), scores.tolist(), strict=True)]
+    known_to_model = fold_in.speaks(index, np.ones_like(index, dtype=np.float32))
+    values = [
+        score if known else None for score, known in zip(scores.tolist(), known_to_model.tolist(), strict=True)
+    ]
     return Prediction(user=user, model_version=bundle.version, kind="score", based_on=known.based_on, values=values)
 
 
@@ -73,7 +76,7 @@ def _known(asked: Asked, bundle: Bundle, user: str) -> _Known:
     """What the user did lately if there is a sign of liking in it; else what the bundle says was met."""
     entry = read_entry(asked, bundle, user)
     liked = tried(asked, "history", _liked, asked, bundle, user)
-    if liked is not None and (liked[1] > 0).any():
+    if liked is not None and bundle.fold_in is not None and bundle.fold_in.speaks(*liked).any():
         return _Known("history", *liked)
     if entry is None or not entry.seen.size:
         return _Known("nothing", np.empty(0, dtype=np.int32), np.empty(0, dtype=np.float32))
