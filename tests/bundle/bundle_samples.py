@@ -8,6 +8,7 @@ import numpy as np
 from matinee.bundle.contents import BundleContents, UserBlock
 from matinee.bundle.manifest import CodeVersion, Gate, Provenance, SourceEnd
 from matinee.models.fold_in import FoldIn
+from matinee.models.rating_fold_in import RatingFoldIn
 
 
 def provenance(**changes: Any) -> Provenance:
@@ -43,6 +44,11 @@ def fold_in_arrays(n_items: int) -> dict[str, np.ndarray]:
     return fold_in.to_arrays()
 
 
+def rating_fold_in(vectors: np.ndarray) -> RatingFoldIn:
+    bias = np.linspace(-0.5, 0.5, len(vectors), dtype=np.float32)
+    return RatingFoldIn.of(vectors, bias, mean=3.5, low=1.0, high=5.0)
+
+
 def user_block(ids: list[str], *, n_items: int = 6, width: int = 3, seed: int = 0, **changes: Any) -> UserBlock:
     rng = np.random.default_rng(seed)
     seen = [np.flatnonzero(rng.random(n_items) < 0.4) for _ in ids]
@@ -73,5 +79,6 @@ def contents(users: Iterable[UserBlock] | None = None, *, n_items: int = 6, **ch
         "popular_by_segment": np.stack([order, np.roll(order, 1)]),
         "users": [user_block([f"u{row:03d}" for row in range(40)], n_items=n_items)] if users is None else users,
         "fold_in": fold_in_arrays(n_items),
+        "ratings": rating_fold_in(fold_in_arrays(n_items)["item_factors"]),
     }
     return BundleContents(**(fields | changes))

@@ -5,6 +5,7 @@ import shutil
 
 import bundle_samples
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -24,6 +25,7 @@ FILES = [
     "attributes.json",
     *(f"attribute-{name}.npy" for name in ItemAttributes.unknown(0).arrays()),
     *(f"fold_in-{name}.npy" for name in bundle_samples.fold_in_arrays(1)),
+    *(f"rating-{name}.npy" for name in bundle_samples.rating_fold_in(np.ones((1, 1), np.float32)).to_arrays()),
 ]
 
 

@@ -1,5 +1,6 @@
 """What is written is what is read."""
 
+import os
 import tempfile
 from pathlib import Path
 
@@ -126,6 +127,24 @@ def test_a_model_that_does_not_fold_in(write, run):
         assert bundle.fold_in is None
 
 
+@pytest.mark.parametrize("folds_in", [True, False])
+def test_what_predicts_ratings_comes_back_and_its_vectors_are_stored_once(write, run, folds_in):
+    wanted = bundle_samples.rating_fold_in(bundle_samples.fold_in_arrays(6)["item_factors"])
+    rated = np.array([1, 4], dtype=np.int32), np.array([2.0, 5.0], dtype=np.float32)
+    path = write() if folds_in else write(fold_in={}, ratings=wanted)
+    assert (path / "rating-item_vectors.npy").exists() is not folds_in
+    with open_bundle(path, run) as bundle:
+        assert (
+            bundle.ratings.ratings(*rated, np.arange(6)).tolist() == wanted.ratings(*rated, np.arange(6)).tolist()
+        )
+        if folds_in:
+            assert bundle.ratings.item_vectors is bundle.fold_in.item_factors
+            os.truncate(path / "fold_in-item_factors.npy", 1)
+            assert bundle.ratings is None
+    with open_bundle(write(ratings=None), run) as bundle:
+        assert bundle.ratings is None
+
+
 @pytest.mark.parametrize("stranger", ["", "nobody", "x" * 600, "u\ud800", "u000\0"])
 def test_strangers_are_nobody(write, run, stranger):
     with open_bundle(write(), run) as bundle:
@@ -242,6 +261,7 @@ WRONG = {
     "an item missing in popularity": {"popular": np.array([0, 1, 2, 3, 4, 4], np.int32)},
     "fold-in without its arrays": {"fold_in": {"item_factors": np.ones((6, 2), np.float32)}},
     "fold-in of another catalogue": {"fold_in": bundle_samples.fold_in_arrays(7)},
+    "ratings of another catalogue": {"ratings": bundle_samples.rating_fold_in(np.ones((5, 2), np.float32))},
     "fold-in that leaves the folder": {"fold_in": {"../x": np.ones(1)}},
     "fold-in of objects": {"fold_in": {"x": np.array([object()])}},
     "a model that is no name": {"provenance": bundle_samples.provenance(model="../als")},

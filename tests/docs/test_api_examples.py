@@ -21,7 +21,7 @@ from matinee.serving.key_file import Scope, create_key
 from tests_root import ROOT
 
 sys.path.insert(0, str(ROOT / "tests" / "serving"))
-from serving_samples import N_ITEMS, SNAPSHOT_END, act, make_bundle, server, users, wait_for
+from serving_samples import N_ITEMS, SNAPSHOT_END, act, make_bundle, ratings, server, users, wait_for
 
 PAGE = ROOT / "docs" / "api.md"
 CLOCK = SystemClock()
@@ -71,7 +71,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
     with LmdbHistory(home.data / "history", map_bytes=1 << 24) as history:
         act(history, "10003", ["alien+1979"], position=SNAPSHOT_END - 1)
     items = [*MOVIES, *(f"film+{index}" for index in range(len(MOVIES), N_ITEMS))]
-    version = make_bundle(home, items=items, users=[users("10")], attributes=attributes())
+    version = make_bundle(home, items=items, users=[users("10")], attributes=attributes(), ratings=ratings())
     publish(home.data, version, clock=CLOCK)
     _, key = create_key(home, "docs", Scope.WRITE, clock=CLOCK)
     unhurried = {"MATINEE_SERVING__DEADLINE_MS": "60000", "MATINEE_SERVING__SHED_LATE_MS": "60000"}

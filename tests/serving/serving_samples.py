@@ -25,6 +25,7 @@ from matinee.events.offsets import Source
 from matinee.history.base import Actions
 from matinee.history.lmdb import LmdbHistory
 from matinee.models.fold_in import FoldIn
+from matinee.models.rating_fold_in import RatingFoldIn
 
 N_ITEMS = 40
 SOURCE = Source("generation", 0)
@@ -45,6 +46,12 @@ def fold_in() -> FoldIn:
         mean_total=100.0,
         positive_rating=4.0,
     )
+
+
+def ratings() -> RatingFoldIn:
+    """Ratings from 1 to 5, 3 on average, by the same tastes; item i has a bias of i / 40."""
+    bias = np.arange(N_ITEMS, dtype=np.float32) / N_ITEMS
+    return RatingFoldIn.of(fold_in().item_factors, bias, mean=3.0, low=1.0, high=5.0)
 
 
 def users(prefix: str = "u") -> UserBlock:

@@ -154,6 +154,35 @@ def test_items_that_nobody_met_are_in_the_bundle_last_of_all_and_on_no_list(sett
         assert report.snapshot.profile.unknown_items == 0
 
 
+@pytest.mark.parametrize("model", ["als", "ease"])
+def test_a_bundle_predicts_ratings_as_the_run_measured(settings, home, lake, model):
+    fill(lake, planted())
+    params = {"als": {"n_factors": 8}} if model == "als" else {}
+    report = run(Request(models=(model,), params=params), settings, home, lake)
+    metrics = next(e.metrics for e in report.evaluations if e.name == model)
+    # Users love their own third and nothing else, which item vectors know and biases do not.
+    assert metrics["predicted_mae"] <= metrics["predicted_rmse"]
+    assert (metrics["predicted_rmse"] < 0.8 * report.bias_rmse) is (model == "als")
+    assert metrics["predicted_rmse"] < 1.1 * report.bias_rmse
+    with open_bundle(home.bundles / report.bundle, home.run) as bundle:
+        own, other = (np.array([bundle.item_index(f"i{i:02}") for i in some], dtype=np.int32)
+                      for some in (range(0, 60, GROUPS), range(1, 60, GROUPS)))  # fmt: skip
+        rated = np.concatenate([own[:5], other[:5]])
+        loved = np.repeat(np.array([5, 1], dtype=np.float32), 5)
+        predicted = [bundle.ratings.ratings(rated, loved, rest[5:]).mean() for rest in (own, other)]
+        assert (predicted[0] > predicted[1] + 1) == (model == "als")
+        assert (bundle.ratings.low, bundle.ratings.high) == (1.0, 5.0)
+
+
+def test_where_nobody_rates_nothing_predicts_ratings(settings, home, lake):
+    watched = planted().select("user", "item", "time", pl.lit(3).cast(pl.Int32).alias("minute"))
+    fill(lake, watched)
+    report = run(Request(models=("popularity",), accept_data=True), settings, home, lake)
+    assert "predicted_rmse" not in report.evaluations[0].metrics
+    with open_bundle(home.bundles / report.bundle, home.run) as bundle:
+        assert bundle.ratings is None
+
+
 def test_a_known_user_without_history_gets_what_is_popular_in_the_segment(settings, home, lake):
     fill(lake, planted())
     known = {"user": ["new"], "age": [30], "occupation": [None], "gender": ["F"], "extra": [None]}

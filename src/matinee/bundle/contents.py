@@ -13,6 +13,7 @@ from matinee.bundle.manifest import Provenance
 from matinee.core.errors import InvalidInput
 from matinee.core.ids import item_id
 from matinee.models.fold_in import FoldIn
+from matinee.models.rating_fold_in import RatingFoldIn
 
 _ARRAY_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 MAX_TOP = 65_535
@@ -107,6 +108,8 @@ class BundleContents:
         popular_by_segment: int32, shape (n_segments, n_items); the same within each segment.
         users: blocks of users, read once; no user stands there twice.
         fold_in: what the model's `fold_in_arrays()` gives; empty where it does not fold in.
+        ratings: what predicts ratings; None where there were none. Where the model folds in, its vectors are the
+            item factors.
         attributes: what is known of the items; None where nothing is.
         trending: int32, shape (n_items,); all item indices, most liked of late first; None where that is not known.
 
@@ -122,6 +125,7 @@ class BundleContents:
     popular_by_segment: NDArray[np.int32]
     users: Iterable[UserBlock]
     fold_in: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)
+    ratings: RatingFoldIn | None = None
     attributes: ItemAttributes | None = None
     trending: NDArray[np.int32] | None = None
 
@@ -148,5 +152,7 @@ class BundleContents:
                 raise InvalidInput(f"fold_in[{name!r}] has a name or dtype ({array.dtype}) that cannot be stored")
         if self.fold_in and len(FoldIn.from_arrays(self.fold_in).item_factors) != n_items:
             raise InvalidInput(f"fold_in is of another catalogue; expected {n_items} items")
+        if self.ratings is not None and len(self.ratings.item_vectors) != n_items:
+            raise InvalidInput(f"ratings are of another catalogue; expected {n_items} items")
         if self.attributes is not None and len(self.attributes.titles) != n_items:
             raise InvalidInput(f"attributes are of {len(self.attributes.titles)} items; expected {n_items}")

@@ -16,11 +16,20 @@ from matinee.bundle.attributes import ATTRIBUTE_PREFIX, ATTRIBUTES, ItemAttribut
 from matinee.bundle.manifest import Manifest
 from matinee.bundle.users import USERS, UserEntry, Users
 from matinee.bundle.verify import verify_bundle
-from matinee.bundle.write import FOLD_IN_PREFIX, ITEM_MINUTES, ITEMS, POPULAR, TRENDING
+from matinee.bundle.write import (
+    FOLD_IN_PREFIX,
+    ITEM_MINUTES,
+    ITEM_VECTORS,
+    ITEMS,
+    POPULAR,
+    RATING_PREFIX,
+    TRENDING,
+)
 from matinee.core.errors import Corrupt
 from matinee.core.mapped import MappedFile
 from matinee.events.offsets import Source
 from matinee.models.fold_in import FoldIn
+from matinee.models.rating_fold_in import RatingFoldIn
 
 FACTORS = f"{FOLD_IN_PREFIX}item_factors.npy"
 _READ_BYTES = 1 << 20
@@ -48,6 +57,7 @@ class Bundle:
         self._trending: NDArray[np.int32] | None = _read(path / TRENDING) if TRENDING in manifest.files else None
         self._fold_in: FoldIn | None = _open_fold_in(path, manifest)
         self._factors = MappedFile(path / FACTORS) if self._fold_in else None
+        self._ratings: RatingFoldIn | None = _open_ratings(path, manifest, self._fold_in)
         self.attributes: ItemAttributes = _open_attributes(path, manifest)
         """What is known of the items; nothing where the bundle is of format 1."""
         self._ends = manifest.ends()
@@ -60,6 +70,11 @@ class Bundle:
         """What folds newcomers in, or nothing where the model cannot, or its file was cut short."""
         factors = self._factors
         return self._fold_in if factors is not None and factors.is_whole() else None
+
+    @property
+    def ratings(self) -> RatingFoldIn | None:
+        """What predicts ratings, or nothing where there were none, or a file of it was cut short."""
+        return self._ratings if self._factors is None or self._factors.is_whole() else None
 
     @property
     def is_whole(self) -> bool:
@@ -145,6 +160,13 @@ def open_bundle(path: Path, run: Path) -> Bundle:
 def _open_fold_in(path: Path, manifest: Manifest) -> FoldIn | None:
     arrays = _read_all(path, manifest, FOLD_IN_PREFIX)
     return FoldIn.from_arrays(arrays) if arrays else None
+
+
+def _open_ratings(path: Path, manifest: Manifest, fold_in: FoldIn | None) -> RatingFoldIn | None:
+    arrays = _read_all(path, manifest, RATING_PREFIX)
+    if not arrays:
+        return None
+    return RatingFoldIn.from_arrays(arrays, arrays[ITEM_VECTORS] if fold_in is None else fold_in.item_factors)
 
 
 def _open_attributes(path: Path, manifest: Manifest) -> ItemAttributes:

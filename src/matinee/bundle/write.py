@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from matinee.bundle.attributes import ATTRIBUTE_PREFIX, ATTRIBUTES, ItemAttributes, encode_texts
 from matinee.bundle.contents import BundleContents
@@ -33,6 +34,8 @@ ITEM_MINUTES = "item_minutes.npy"
 POPULAR = "popular.npy"
 TRENDING = "trending.npy"
 FOLD_IN_PREFIX = "fold_in-"
+RATING_PREFIX = "rating-"
+ITEM_VECTORS = "item_vectors"
 _WRITING = ".writing-"
 
 
@@ -167,6 +170,7 @@ def _write_files(folder: Path, contents: BundleContents) -> int:
         POPULAR: np.vstack([contents.popular[np.newaxis], contents.popular_by_segment]),
         **({} if contents.trending is None else {TRENDING: contents.trending}),
         **{f"{FOLD_IN_PREFIX}{name}.npy": array for name, array in contents.fold_in.items()},
+        **{f"{RATING_PREFIX}{name}.npy": array for name, array in _rating_arrays(contents).items()},
         **{f"{ATTRIBUTE_PREFIX}{name}.npy": array for name, array in attributes.arrays().items()},
     }
     for name, array in arrays.items():
@@ -174,6 +178,14 @@ def _write_files(folder: Path, contents: BundleContents) -> int:
     return write_users(
         folder / USERS, contents.users, n_items=len(contents.items), n_segments=len(contents.segments)
     )
+
+
+def _rating_arrays(contents: BundleContents) -> dict[str, NDArray[np.generic]]:
+    """What predicts ratings; its vectors only where they are not the item factors, which are there anyway."""
+    if contents.ratings is None:
+        return {}
+    vectors = {} if contents.fold_in else {ITEM_VECTORS: contents.ratings.item_vectors}
+    return {**contents.ratings.to_arrays(), **vectors}
 
 
 def _manifest_of(folder: Path, contents: BundleContents, n_users: int, created_us: int) -> Manifest:

@@ -14,6 +14,7 @@ from matinee.evaluation.ratings import mae, rmse
 from matinee.models.base import Model, Progress
 from matinee.models.registry import make
 from matinee.training.exposure import Shown
+from matinee.training.predicted_ratings import prediction_errors
 
 StepProgress = Callable[[str, int, int], None]
 """Called with (what is going on, steps done, steps in all)."""
@@ -26,7 +27,8 @@ class Evaluation:
     name: str
     params: dict[str, Any]
     metrics: dict[str, float]
-    """Means over users with something to find, and catalogue coverage; RMSE and MAE where it predicts ratings."""
+    """Means over users with something to find, and catalogue coverage; RMSE and MAE where it predicts ratings, and
+    `predicted_rmse` and `predicted_mae` of the ratings that servers predict with it."""
     by_subgroup: dict[str, dict[str, float]]
     """The ranking metrics again, for each group of users."""
     ndcg: NDArray[np.float64]
@@ -64,7 +66,7 @@ def evaluate(
         met, to_find = shown.added(train), shown.left_out(test)
     report = evaluate_ranking(model, met, to_find, k=10, positive_rating=positive_rating)
     metrics = report.means
-    ratings = _rating_errors(model, test)
+    ratings = _rating_errors(model, test) | prediction_errors(model, train, test, seed=seed)
     by_subgroup = report.by_subgroup(segments, segment_names)
     return Evaluation(
         name=name,

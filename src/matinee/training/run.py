@@ -32,6 +32,7 @@ from matinee.training.exposure import TABLE as SERVED
 from matinee.training.exposure import Shown, shown_by_popularity
 from matinee.training.final_fit import Fitted, fit_to_everything
 from matinee.training.gate import Verdict, judge
+from matinee.training.predicted_ratings import rating_fold_in
 
 POPULARITY = "popularity"
 
@@ -277,6 +278,7 @@ def _publishable_bundle(
         popular_by_segment=by_segment,
         users=user_blocks(model, snapshot, n=settings.top_n, threads=settings.threads, progress=progress),
         fold_in=fold_in_arrays(model, n_items=met.n_items),
+        ratings=rating_fold_in(model, met),
         attributes=item_attributes(snapshot),
         trending=trending_order(met, settings.positive_rating),
     )

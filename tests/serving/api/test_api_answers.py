@@ -4,11 +4,10 @@ import math
 import time
 from dataclasses import replace
 
-import msgspec
 import numpy as np
 import pytest
 from api_samples import ADULTS_ONLY, TestClient, attributes, opened_api, published
-from serving_samples import N_ITEMS, SNAPSHOT_END, act, contents, fold_in
+from serving_samples import N_ITEMS, SNAPSHOT_END, act, fold_in, ratings
 
 from matinee.core.breaker import FAILURES, State
 from matinee.core.clock import ManualClock
@@ -267,7 +266,7 @@ def test_predictions_are_what_folding_in_gives(client: TestClient, history: Lmdb
     }
     for prediction, (based_on, scores) in zip(body["predictions"], expected.items(), strict=True):
         assert (prediction["based_on"], prediction["kind"]) == (based_on, "score")
-        assert prediction["values"] == [pytest.approx(scores[6]), pytest.approx(scores[7]), None]
+        assert prediction["values"] == [*(pytest.approx(scores[i], abs=1e-5) for i in (6, 7)), None]
 
 
 def test_nothing_is_predicted_of_an_item_that_nobody_liked(home: Home, history: LmdbHistory):
@@ -283,17 +282,62 @@ def test_nothing_is_predicted_of_an_item_that_nobody_liked(home: Home, history: 
     assert prediction["values"][1] > 0
 
 
-@pytest.mark.parametrize(("metrics", "kind"), [({"all": {"rmse": 0.9}}, "rating"), ({"all": {}}, "score")])
-def test_a_model_that_folds_nobody_in_predicts_only_what_it_listed(
-    home: Home, history: LmdbHistory, metrics: dict, kind: str
-):
-    published(home, folds_in=False, provenance=msgspec.structs.replace(contents().provenance, metrics=metrics))
+def test_ratings_are_predicted_where_people_rate(home: Home, history: LmdbHistory):
+    published(home, ratings=ratings())
+    act(history, "u003", named(4), position=SNAPSHOT_END, rating=5.0)
+    act(history, "u003", named(5), position=SNAPSHOT_END + 1, rating=1.0)
+    act(history, "new", named(8), position=SNAPSHOT_END + 2, minute=3)  # watched: that is no rating
+    asked_for = {"users": ["u003", "new", "nobody"], "items": named(6, 7, 99)}
     with opened_api(home, history) as client:
-        body = client.post("/v1/predictions", json={"users": ["u001", "nobody"], "items": named(1, 0)}).json()
+        body = client.post("/v1/predictions", json=asked_for).json()
+        again = client.post("/v1/predictions", json={**asked_for, "kind": "rating"}).json()
+        scores = client.post("/v1/predictions", json={**asked_for, "kind": "score"}).json()
+    assert again["predictions"] == body["predictions"]
+    own = ratings().ratings(np.array([4, 5], dtype=np.int32), np.array([5, 1], dtype=np.float32), np.array([6, 7]))
+    assert own[0] > 3 + 6 / N_ITEMS > 3 > own[1]  # even items are to the taste, and odd ones are not
+    found, watcher, stranger = body["predictions"]
+    assert {each["kind"] for each in body["predictions"]} == {"rating"}
+    assert (found["based_on"], found["values"]) == (
+        "history",
+        [*(pytest.approx(value, abs=1e-5) for value in own.tolist()), None],
+    )
+    for mean_user in (watcher, stranger):
+        assert mean_user["based_on"] == "nothing"
+        assert mean_user["values"] == [pytest.approx(3 + 6 / N_ITEMS), pytest.approx(3 + 7 / N_ITEMS), None]
+    assert {each["kind"] for each in scores["predictions"]} == {"score"}
+    assert [each["based_on"] for each in scores["predictions"]] == ["history", "history", "nothing"]
+
+
+def test_without_ratings_none_is_predicted(client: TestClient):
+    body = client.post("/v1/predictions", json={"users": ["u003"], "items": named(6), "kind": "rating"}).json()
+    (prediction,) = body["predictions"]
+    assert (prediction["kind"], prediction["based_on"], prediction["values"]) == ("rating", "nothing", [None])
+
+
+def test_ratings_are_those_of_the_mean_user_while_the_history_is_away(home: Home):
+    published(home, ratings=ratings())
+    with opened_api(home, ready=False) as client:
+        end = time.monotonic() + 10
+        while (response := client.post("/v1/predictions", json={"users": ["u003"], "items": named(6)})).is_error:
+            assert time.monotonic() < end  # the release is not open yet
+            time.sleep(0.01)
+        body = response.json()
+    assert body["predictions"][0]["based_on"] == "nothing"
+
+
+def test_a_model_that_folds_nobody_in_scores_only_what_it_listed(home: Home, history: LmdbHistory):
+    published(home, folds_in=False, ratings=ratings())
+    act(history, "u001", named(4), position=SNAPSHOT_END)
+    asked_for = {"users": ["u001", "nobody"], "items": named(1, 0)}
+    with opened_api(home, history) as client:
+        body = client.post("/v1/predictions", json={**asked_for, "kind": "score"}).json()
+        rated = client.post("/v1/predictions", json=asked_for).json()
         assert client.get("/v1/items/a+1/similar").json()["items"] == []
     listed, stranger = body["predictions"]
-    assert (listed["kind"], listed["based_on"], listed["values"]) == (kind, "top", [1.0, None])
+    assert (listed["kind"], listed["based_on"], listed["values"]) == ("score", "top", [1.0, None])
     assert stranger["values"] == [None, None]
+    assert [each["based_on"] for each in rated["predictions"]] == ["history", "nothing"]
+    assert None not in rated["predictions"][0]["values"]
 
 
 def test_an_answer_of_the_api_is_counted_and_logged_like_any_other(client: TestClient):

@@ -174,12 +174,18 @@ class SessionRequest(Options):
     )
 
 
+_Kind = Literal["rating", "score"]
+
+
 class PredictionRequest(_Taken):
     """Whose liking of what is to be predicted: every user with every item."""
 
     users: list[Id] = Field(min_length=1, max_length=MAX_USERS, description="Ids of users.", examples=[["u001"]])
     items: list[Id] = Field(
         min_length=1, max_length=MAX_PREDICTED_ITEMS, description="Ids of items.", examples=[["dark+city+1998"]]
+    )
+    kind: _Kind | None = Field(
+        None, description="What to predict; else ratings where people rate, and scores where they do not."
     )
 
 
@@ -276,14 +282,14 @@ class Prediction(BaseModel):
 
     user: str
     model_version: str = Field(description="The bundle of the user's arm.")
-    kind: Literal["rating", "score"] = Field(
-        description="`rating`: on the scale of the ratings. `score`: the model's preference, near 0 for what the "
-        "user would pass over and near 1 for what the user would choose; it orders items, and is no rating."
+    kind: _Kind = Field(
+        description="`rating`: the rating that the user would give, within the scale of the ratings there are. "
+        "`score`: what the model orders its recommendations by; it is no rating."
     )
     based_on: Literal["history", "seen", "nothing", "top"] = Field(
-        description="`history`: what the user did lately. `seen`: which items the user had met when the model was "
-        "made, each counting the same. `nothing`: the mean user. `top`: the bundle's list of the user's best "
-        "items; the model cannot score others between two trainings."
+        description="`history`: what the user rated or did lately. `seen`: which items the user had met when the "
+        "model was made, each counting the same. `nothing`: the mean user. `top`: the bundle's list of the user's "
+        "best items; the model cannot score others between two trainings."
     )
     values: list[float | None] = Field(description="Aligned with `items`; none where nothing can be said.")
 
