@@ -361,15 +361,16 @@ def test_what_cannot_be_explained_says_why(bundle: Bundle, history: LmdbHistory,
 
 def test_under_load_scoring_goes_first_and_then_the_history(bundle: Bundle, history: LmdbHistory):
     act(history, "u002", ["a+3"], position=SNAPSHOT_END)
-    asking = Asking(bundle, history.glance, style=Style(diversity=0.5), shed=Shed.SCORING)
+    style = Style(diversity=0.5, explore_share=0.5)
+    asking = Asking(bundle, history.glance, style=style, shed=Shed.SCORING)
     found = asking("u002", 3, explain=True)
-    assert (numbers(found), found.step) == ([2, 4, 5], Step.PERSONAL)
-    parts = [Part.FOLD_IN, Part.RERANK, Part.EXPLANATION]
+    assert (numbers(found), found.step, found.propensities) == ([2, 4, 5], Step.PERSONAL, ())
+    parts = [Part.FOLD_IN, Part.RERANK, Part.EXPLORATION, Part.EXPLANATION]
     assert asking.without == [(part, Reason.OVERLOAD) for part in parts]
     asking.without.clear()
     asking.shed = Shed.HISTORY
     assert numbers(asking("u002", 3)) == [2, 3, 4]
-    assert asking.without == [(part, Reason.OVERLOAD) for part in (Part.HISTORY, Part.RERANK)]
+    assert asking.without == [(part, Reason.OVERLOAD) for part in (Part.HISTORY, Part.RERANK, Part.EXPLORATION)]
 
 
 def test_a_store_that_keeps_failing_is_not_asked_any_more(bundle: Bundle, monkeypatch):

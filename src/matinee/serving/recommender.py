@@ -264,6 +264,8 @@ class _Answering:
     def _explored(
         self, view: View, index: NDArray[np.int32], scores: NDArray[np.float32] | None
     ) -> tuple[NDArray[np.int32], NDArray[np.float32] | None, tuple[float, ...]]:
+        if self._is_passed_over(Part.EXPLORATION, Shed.SCORING):
+            return index, scores, ()
         n, share = self._question.n, self._by.style.explore_share
         found = self._tried(Part.EXPLORATION, left_to_chance, view, index, n, share, int(self._seed, 16))
         if found is None:
