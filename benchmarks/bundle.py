@@ -5,10 +5,11 @@
 For each number of users: made-up data for 27,000 items × 64 factors (seeded; log-normal activity of 50 items a user
 on average, Zipf popularity, random factors of which one stands for popularity), then each in a process of its own
 
-- the building: `matinee.training.answers.user_blocks` into `matinee.bundle.write.write_bundle`, as a run does after
-  the fit. `answers` are the seconds until all lists are chosen, of which `products` and `selection` in seconds of
-  cores; `writing` what packing the users and LMDB take; `hashing` SHA-256 of every file; `forcing` fsync. `peak_mb`
-  is the process's greatest resident memory, with interpreter, imports, the snapshot and the model (`data_mb`);
+- the building: `matinee.training.run.bundle_contents` into `matinee.bundle.write.write_bundle`, as a run does after
+  the fit. `arrays` are the seconds for what is of items alone (popularity, biases of ratings); `answers` those
+  until all lists are chosen, of which `products` and `selection` in seconds of cores; `writing` what packing the
+  users and LMDB take; `hashing` SHA-256 of every file; `forcing` fsync. `peak_mb` is the process's greatest
+  resident memory, with interpreter, imports, the snapshot and the model (`data_mb`);
 - the opening: for the first time on the host (`verify`: every byte is read and hashed), then again in another
   process (`open`), and reading all pages in before traffic (`touch`);
 - real servers (`matinee serve`), one after the other, each asked for the same users: proportional set sizes (PSS,
@@ -32,20 +33,29 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 N_ITEMS, N_FACTORS, TOP = 27_000, 64, 100
 MEAN_ACTIVITY, ACTIVITY_SPREAD, MOST_ACTIVE = 50, 1.0, 5_000
 """Items a user has met: the mean, the standard deviation of the logarithm, and the most."""
+RATED = 0.1
+"""The share of these that were rated, too."""
 SEED = 0
 MADE_AT_ONCE = 20_000
 ASKED = 2_000
 """Users that each server is asked for."""
 GOALS = {"total": 180.0, "peak_mb": 6_000.0, "open": 2.0, "further_server_mb": 120.0}
 """At most, for 1,000,000 users."""
-STAGES = ("answers", "writing", "hashing", "forcing")
-LOOKS = {"answers": "#0072B2", "writing": "#E69F00", "hashing": "#009E73", "forcing": "#CC79A7"}
+STAGES = ("arrays", "answers", "writing", "hashing", "forcing")
+LOOKS = {
+    "arrays": "#56B4E9",
+    "answers": "#0072B2",
+    "writing": "#E69F00",
+    "hashing": "#009E73",
+    "forcing": "#CC79A7",
+}
 
 Row = dict[str, Any]
 
@@ -86,12 +96,14 @@ def build(n_users: int, folder: Path, threads: int) -> Row:
     import numpy as np  # noqa: PLC0415 - the parent stays small, see `main`
 
     from matinee.bundle import write  # noqa: PLC0415 - the same
+    from matinee.bundle.manifest import CodeVersion, Gate, Provenance  # noqa: PLC0415 - the same
     from matinee.core.clock import SystemClock  # noqa: PLC0415 - the same
     from matinee.core.home import Home  # noqa: PLC0415 - the same
+    from matinee.core.settings import TrainingSettings  # noqa: PLC0415 - the same
     from matinee.history.lmdb import LmdbHistory  # noqa: PLC0415 - the same
     from matinee.models import top_n as selection  # noqa: PLC0415 - the same
     from matinee.release.plan import publish  # noqa: PLC0415 - the same
-    from matinee.training.answers import user_blocks  # noqa: PLC0415 - the same
+    from matinee.training.run import bundle_contents  # noqa: PLC0415 - the same
 
     snapshot, model = made_up_run(folder)
     data_mb = _resident_mb()
@@ -113,13 +125,19 @@ def build(n_users: int, folder: Path, threads: int) -> Row:
         if done == total or done % (16 * 8_192) < 8_192:
             say(f"  {what}: {done:,} of {total:,}")
 
-    blocks = user_blocks(model, snapshot, n=TOP, threads=threads, progress=told)
+    provenance = Provenance(
+        model="als", params={}, seed=0, lake_versions={}, offsets=(), time_range=None, row_counts={},
+        content_hash="", code=CodeVersion(package="0"), libraries={}, metrics={},
+        gate=Gate(passed=True, evidence={}),
+    )  # fmt: skip
+    settings = TrainingSettings(top_n=TOP, threads=threads)
     started, used = time.perf_counter(), time.process_time()
-    version = write.write_bundle(
-        home.bundles, contents=contents(snapshot, model, timed_blocks(blocks, spent)), clock=clock
-    )
+    contents = bundle_contents(model, snapshot, provenance, settings, told)
+    spent["arrays"] = time.perf_counter() - started
+    contents = replace(contents, users=timed_blocks(iter(contents.users), spent))
+    version = write.write_bundle(home.bundles, contents=contents, clock=clock)
     total, used = time.perf_counter() - started, time.process_time() - used
-    spent["writing"] = total - spent["answers"] - spent["hashing"] - spent["forcing"]
+    spent["writing"] = total - sum(spent[stage] for stage in STAGES if stage != "writing")
     peak_mb = _peak_mb()
     with LmdbHistory(home.data / "history"):
         publish(home.data, version, clock=clock)
@@ -153,8 +171,9 @@ def made_up_run(folder: Path) -> tuple[Any, Any]:
     n_users, n_rows = len(ends) - 1, len(items)
     rng = np.random.default_rng(SEED)
     users = np.repeat(np.arange(n_users, dtype=np.int32), np.diff(ends))
-    nothing, everything = np.full(n_rows, np.nan, np.float32), np.ones(n_rows, np.float32)
-    interactions = Interactions(n_users, N_ITEMS, users, items, nothing, everything, np.arange(n_rows))
+    everything = np.ones(n_rows, np.float32)
+    rating = np.where(rng.random(n_rows) < RATED, rng.integers(1, 6, n_rows), np.nan).astype(np.float32)
+    interactions = Interactions(n_users, N_ITEMS, users, items, rating, everything, np.arange(n_rows))
     always = np.iinfo(np.int64)
     attributes = Attributes(
         titles=tuple(f"Some Title of a Movie {index}" for index in range(N_ITEMS)),
@@ -169,7 +188,8 @@ def made_up_run(folder: Path) -> tuple[Any, Any]:
         interactions=interactions,
         users=Vocabulary(f"user{index:07d}" for index in range(n_users)),
         items=Vocabulary(f"some+title+of+a+movie+{index:05d}+1999" for index in range(N_ITEMS)),
-        lake_versions={}, offsets={}, time_range=None, row_counts={}, content_hash="", learnt_hash="",
+        extra_items=(), lake_versions={}, offsets={}, time_range=None, row_counts={}, content_hash="",
+        earlier_hashes=(),
         item_minutes=np.full(N_ITEMS, 100, np.float32),
         segments=["a", "b", "c"],
         user_segment=rng.integers(0, 3, n_users).astype(np.int16),
@@ -187,30 +207,6 @@ def made_up_run(folder: Path) -> tuple[Any, Any]:
         "shape": np.array([n_users, N_ITEMS]),
     }
     return snapshot, ALS.from_state(ALSParams(n_factors=N_FACTORS), state)
-
-
-def contents(snapshot: Any, model: Any, blocks: Any) -> Any:
-    """What `matinee.training.run` gives to the writer."""
-    from matinee.bundle.contents import BundleContents  # noqa: PLC0415 - the parent stays small, see `main`
-    from matinee.bundle.manifest import CodeVersion, Gate, Provenance  # noqa: PLC0415 - the same
-    from matinee.training.answers import item_attributes, popularity_orders  # noqa: PLC0415 - the same
-
-    popular, by_segment = popularity_orders(snapshot.interactions, snapshot.user_segment, 3, 4.0)
-    return BundleContents(
-        provenance=Provenance(
-            model="als", params={}, seed=0, lake_versions={}, offsets=(), time_range=None, row_counts={},
-            content_hash="", code=CodeVersion(package="0"), libraries={}, metrics={},
-            gate=Gate(passed=True, evidence={}),
-        ),
-        items=snapshot.items.ids,
-        item_minutes=snapshot.item_minutes,
-        popular=popular,
-        segments=snapshot.segments,
-        popular_by_segment=by_segment,
-        users=blocks,
-        fold_in=model.fold_in_arrays(),
-        attributes=item_attributes(snapshot),
-    )  # fmt: skip
 
 
 def timed(
@@ -386,6 +382,7 @@ FORMS = {
     "total": (".1f", "build, s"),
     "slope": (".2f", "slope"),
     "processor": (".1f", "build, core s"),
+    "arrays": (".1f", "of items, s"),
     "answers": (".1f", "answers, s"),
     "products": (".1f", "  products, core s"),
     "selection": (".1f", "  selection, core s"),

@@ -46,7 +46,7 @@ def fold_in_arrays(n_items: int) -> dict[str, np.ndarray]:
 
 def rating_fold_in(vectors: np.ndarray) -> RatingFoldIn:
     bias = np.linspace(-0.5, 0.5, len(vectors), dtype=np.float32)
-    return RatingFoldIn.of(vectors, bias, mean=3.5, low=1.0, high=5.0)
+    return RatingFoldIn.of(vectors, bias, np.ones(len(vectors), np.bool_), mean=3.5, low=1.0, high=5.0)
 
 
 def user_block(ids: list[str], *, n_items: int = 6, width: int = 3, seed: int = 0, **changes: Any) -> UserBlock:

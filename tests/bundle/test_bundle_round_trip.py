@@ -261,6 +261,7 @@ WRONG = {
     "an item missing in popularity": {"popular": np.array([0, 1, 2, 3, 4, 4], np.int32)},
     "fold-in without its arrays": {"fold_in": {"item_factors": np.ones((6, 2), np.float32)}},
     "fold-in of another catalogue": {"fold_in": bundle_samples.fold_in_arrays(7)},
+    "ratings by other vectors": {"ratings": bundle_samples.rating_fold_in(np.ones((6, 2), np.float32))},
     "ratings of another catalogue": {"ratings": bundle_samples.rating_fold_in(np.ones((5, 2), np.float32))},
     "fold-in that leaves the folder": {"fold_in": {"../x": np.ones(1)}},
     "fold-in of objects": {"fold_in": {"x": np.array([object()])}},

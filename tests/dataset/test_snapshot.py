@@ -107,6 +107,13 @@ def test_what_earlier_versions_said_of_a_lake_is_known_although_they_left_out_wh
     assert (after.items, after.attributes.titles) == (before.items, ("Ex", "New"))
 
 
+@pytest.mark.parametrize("name", ["Dark City 1998", "", "x" * 300, "amélie+2001", "a,b"])
+def test_what_can_be_no_id_is_no_item_of_the_catalogue(lake, put, describe, name):
+    put(rating("u", "x", 3.0))
+    describe("items", {"item": name, "minutes": 4.0}, {"item": "w", "minutes": 4.0})
+    assert take_snapshot(lake).extra_items == ("w",)
+
+
 def test_an_empty_lake_gives_an_empty_snapshot(lake):
     snapshot = take_snapshot(lake)
     assert len(snapshot.interactions) == len(snapshot.users) == len(snapshot.items) == 0

@@ -51,7 +51,8 @@ def fold_in() -> FoldIn:
 def ratings() -> RatingFoldIn:
     """Ratings from 1 to 5, 3 on average, by the same tastes; item i has a bias of i / 40."""
     bias = np.arange(N_ITEMS, dtype=np.float32) / N_ITEMS
-    return RatingFoldIn.of(fold_in().item_factors, bias, mean=3.0, low=1.0, high=5.0)
+    rated = np.ones(N_ITEMS, dtype=np.bool_)
+    return RatingFoldIn.of(fold_in().item_factors, bias, rated, mean=3.0, low=1.0, high=5.0)
 
 
 def users(prefix: str = "u") -> UserBlock:

@@ -35,7 +35,7 @@ def attributes(**changes) -> ItemAttributes:
         "genres": GENRES,
         "genre_mask": np.stack([index < 20, index % 4 == 0, index >= 20], axis=1),
         "year": (1980 + index).astype(np.int16),
-        "interactions": np.where(index >= 38, 0, 100).astype(np.int32),
+        "interactions": np.where(index >= 38, 1, 100).astype(np.int32),
     }
     return ItemAttributes(**(fields | changes))
 
@@ -136,7 +136,8 @@ def of_nobody(n: int = 2) -> dict:
     arrays = serving_samples.fold_in().to_arrays()
     arrays["item_factors"][N_ITEMS - n :] = 0
     order = np.arange(N_ITEMS, dtype=np.int32)
-    return {"fold_in": arrays, "attributes": attributes(), "popular": order, "users": []}
+    met = attributes(interactions=np.where(order >= N_ITEMS - n, 0, 100).astype(np.int32))
+    return {"fold_in": arrays, "attributes": met, "popular": order, "users": []}
 
 
 def test_what_nobody_has_met_is_shown_by_exploration_and_where_nothing_else_is_left(
@@ -153,6 +154,17 @@ def test_what_nobody_has_met_is_shown_by_exploration_and_where_nothing_else_is_l
         assert not {38, 39} & set(numbers(asking("new", N_ITEMS - 4)))
         assert (asking("first", 3).step, numbers(asking("first", 3))) == (Step.POPULAR, [0, 1, 2])
         assert numbers(asking("new", 2, where=Filter(year_from=1980 + 38))) == [38, 39]
+        for style in (
+            Style(diversity=0.9),
+            Style(most_of_one_genre=0.1),
+            Style(diversity=0.9, rerank="calibrated"),
+        ):
+            arranged = Asking(bundle, history.glance, style=style)
+            for who in ("new", "first", "nobody"):
+                assert not {38, 39} & set(numbers(arranged(who, 6)))
+                assert set(numbers(arranged(who, 10, where=Filter(year_from=1980 + 30)))) == set(range(30, 40)) - (
+                    {39} if who == "first" else set()
+                )
         exploring = Asking(bundle, history.glance, style=Style(explore_share=0.5))
         shown = exploring("new", 4)
         assert {38, 39} <= set(numbers(shown))

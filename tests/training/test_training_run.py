@@ -150,7 +150,9 @@ def test_items_that_nobody_met_are_in_the_bundle_last_of_all_and_on_no_list(sett
         listed = {int(i) for user in table["user"].unique() for i in bundle.user(user).top}
         assert listed == set(range(len(names)))  # every other one is on somebody's
         if bundle.fold_in is not None:
-            assert bundle.fold_in.without_factors.tolist() == [new, other]
+            assert np.flatnonzero(~bundle.fold_in.has_factors).tolist() == [new, other]
+        assert np.flatnonzero(~bundle.is_met).tolist() == [new, other]
+        assert bundle.ratings.knows(np.array([0, new, other])).tolist() == [True, False, False]
         assert report.snapshot.profile.unknown_items == 0
 
 

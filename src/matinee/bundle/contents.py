@@ -152,7 +152,13 @@ class BundleContents:
                 raise InvalidInput(f"fold_in[{name!r}] has a name or dtype ({array.dtype}) that cannot be stored")
         if self.fold_in and len(FoldIn.from_arrays(self.fold_in).item_factors) != n_items:
             raise InvalidInput(f"fold_in is of another catalogue; expected {n_items} items")
-        if self.ratings is not None and len(self.ratings.item_vectors) != n_items:
-            raise InvalidInput(f"ratings are of another catalogue; expected {n_items} items")
         if self.attributes is not None and len(self.attributes.titles) != n_items:
             raise InvalidInput(f"attributes are of {len(self.attributes.titles)} items; expected {n_items}")
+        if self.ratings is not None:
+            self._check_vectors(self.ratings.item_vectors)
+
+    def _check_vectors(self, vectors: NDArray[np.float32]) -> None:
+        if len(vectors) != len(self.items):
+            raise InvalidInput(f"ratings are of another catalogue; expected {len(self.items)} items")
+        if self.fold_in and not np.array_equal(vectors, self.fold_in["item_factors"]):
+            raise InvalidInput("ratings have other vectors than the item factors, in whose place they are kept")

@@ -55,11 +55,14 @@ class Bundle:
         """float32, shape (n_items,)."""
         self._popular: NDArray[np.int32] = _read(path / POPULAR)
         self._trending: NDArray[np.int32] | None = _read(path / TRENDING) if TRENDING in manifest.files else None
+        self._factors = MappedFile(path / FACTORS) if FACTORS in manifest.files else None
         self._fold_in: FoldIn | None = _open_fold_in(path, manifest)
-        self._factors = MappedFile(path / FACTORS) if self._fold_in else None
         self._ratings: RatingFoldIn | None = _open_ratings(path, manifest, self._fold_in)
         self.attributes: ItemAttributes = _open_attributes(path, manifest)
         """What is known of the items; nothing where the bundle is of format 1."""
+        met = self.attributes.interactions > 0
+        self.is_met: NDArray[np.bool_] = met if met.any() else ~met
+        """bool, shape (n_items,): the items that somebody has met; all, where the bundle keeps no counts."""
         self._ends = manifest.ends()
         self._users = Users(path / USERS, manifest.index_type, manifest.format_version)
         self.user: Callable[[str], UserEntry | None] = self._users.get

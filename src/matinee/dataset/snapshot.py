@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from matinee.core.ids import ID_PATTERN
 from matinee.dataset.attributes import Attributes, attributes_of
 from matinee.dataset.interactions import Interactions
 from matinee.dataset.meaning import pairs_of
@@ -194,8 +195,9 @@ def _without(tables: Tables, users: Container[str]) -> Tables:
 
 
 def _others(catalogue: pl.LazyFrame, items: list[str]) -> tuple[str, ...]:
-    """The catalogue's items that are none of these, ascending."""
-    every = catalogue.select(pl.col("item").unique()).collect()["item"].drop_nulls()
+    """The catalogue's items that are none of these, ascending; but for what can be no id, which nobody can meet."""
+    valid = pl.col("item").str.contains(f"^(?:{ID_PATTERN})$")
+    every = catalogue.filter(valid).select(pl.col("item").unique()).collect()["item"]
     return tuple(every.filter(~every.is_in(pl.Series(items, dtype=pl.String).implode())).sort())
 
 

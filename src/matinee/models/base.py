@@ -241,6 +241,14 @@ class Model(ABC, Generic[P]):
         """What `FoldIn.from_arrays` needs to answer users who came after the fit; empty where servers cannot."""
         return {}
 
+    def item_vectors(self) -> NDArray[np.float32]:
+        """What the model describes items by, float32, shape (n_items, k): `item_factors` of its state.
+
+        Shape (0, 0) where it has none.
+        """
+        self._require_fitted()
+        return floats(self._state.get("item_factors", np.empty((0, 0), dtype=np.float32)))
+
     def state(self) -> State:
         """Everything learnt, as named arrays, so that it can be saved and loaded without pickle.
 

@@ -51,11 +51,11 @@ class FoldIn:
     positive_rating: float
     reg_exponent: float = _NEWER["reg_exponent"]
     epsilon: float = _NEWER["epsilon"]
-    without_factors: NDArray[np.int64] = field(init=False, repr=False, compare=False)
-    """int64, ascending: the items of which nothing was learnt."""
+    has_factors: NDArray[np.bool_] = field(init=False, repr=False, compare=False)
+    """bool, shape (n_items,): the items of which something was learnt."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "without_factors", np.flatnonzero(~self.item_factors.any(axis=1)))
+        object.__setattr__(self, "has_factors", self.item_factors.any(axis=1))
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[np.generic]]) -> Self:
@@ -124,8 +124,7 @@ class FoldIn:
 
         Shape (m,), as the arguments, which are those of `factors`.
         """
-        used = (item_index >= 0) & (weight > 0)
-        return used & ~np.isin(item_index, self.without_factors) if self.without_factors.size else used
+        return (item_index >= 0) & (weight > 0) & self.has_factors[item_index]
 
     def _check(self, item_index: NDArray[np.int32], weight: NDArray[np.float32]) -> None:
         if item_index.shape != weight.shape or item_index.ndim != 1:

@@ -15,6 +15,7 @@ REG, REG_BIAS = 8.0, 5.0
 Of 3, 6, 10, 15, 25 and 40 for the first, 6 or 10 gave the lowest RMSE with the vectors of ALS (16, 64, 128 factors)
 and BPR, on a fifth of MovieLens 100K and of 1M; docs/models.md has what comes of it.
 """
+_ARRAYS = ("item_bias", "rated")
 _NUMBERS = ("mean", "low", "high", "reg")
 
 
@@ -34,6 +35,7 @@ class RatingFoldIn:
     Attributes:
         item_vectors: float32, shape (n_items, k), of any scale; may be a read-only map of a file; k may be 0.
         item_bias: b, float32, shape (n_items,).
+        rated: bool, shape (n_items,); whether anybody has rated the item.
         mean: μ.
         low: the lowest rating there was.
         high: the highest.
@@ -42,18 +44,27 @@ class RatingFoldIn:
 
     item_vectors: NDArray[np.float32]
     item_bias: NDArray[np.float32]
+    rated: NDArray[np.bool_]
     mean: float
     low: float
     high: float
     reg: float
 
     @classmethod
-    def of(cls, item_vectors: NDArray[np.float32], item_bias: NDArray[np.float32], mean: float, low: float,
-           high: float) -> Self:  # fmt: skip
+    def of(
+        cls,
+        item_vectors: NDArray[np.float32],
+        item_bias: NDArray[np.float32],
+        rated: NDArray[np.bool_],
+        *,
+        mean: float,
+        low: float,
+        high: float,
+    ) -> Self:
         """With the λ that these vectors need, whatever their scale."""
         squares = np.einsum("ij,ij->i", item_vectors, item_vectors, dtype=np.float64)
         reg = REG * float(squares[squares > 0].mean()) if (squares > 0).any() else REG
-        return cls(item_vectors, item_bias, mean, low, high, reg)
+        return cls(item_vectors, item_bias, rated, mean, low, high, reg)
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[np.generic]], item_vectors: NDArray[np.float32]) -> Self:
@@ -62,17 +73,18 @@ class RatingFoldIn:
         Raises:
             InvalidInput: an array is missing, or its shape does not fit the others.
         """
-        shapes = {"item_bias": (len(item_vectors),), **dict.fromkeys(_NUMBERS, (1,))}
+        shapes = {**dict.fromkeys(_ARRAYS, (len(item_vectors),)), **dict.fromkeys(_NUMBERS, (1,))}
         for name, shape in shapes.items():
             if name not in arrays or arrays[name].shape != shape:
                 raise InvalidInput(f"predicted ratings: {name} is missing, or not of shape {shape}")
         numbers = {name: float(np.asarray(arrays[name]).item()) for name in _NUMBERS}
-        return cls(item_vectors, np.asarray(arrays["item_bias"], dtype=np.float32), **numbers)
+        bias, rated = np.asarray(arrays["item_bias"], dtype=np.float32), np.asarray(arrays["rated"], dtype=np.bool_)
+        return cls(item_vectors, bias, rated, **numbers)
 
     def to_arrays(self) -> dict[str, NDArray[np.generic]]:
         """Everything it holds but the vectors, as named arrays."""
         numbers = {name: np.array([getattr(self, name)], dtype=np.float64) for name in _NUMBERS}
-        return {"item_bias": self.item_bias, **numbers}
+        return {**{name: getattr(self, name) for name in _ARRAYS}, **numbers}
 
     def ratings(
         self, item_index: NDArray[np.int32], rating: NDArray[np.float32], targets: NDArray[np.integer]
@@ -84,7 +96,7 @@ class RatingFoldIn:
             rating: float32, shape (m,).
             targets: shape (t,); the items to predict for.
         """
-        base = self.mean + self.item_bias.astype(np.float64)[targets]
+        base = self.mean + self.item_bias[targets].astype(np.float64)
         if item_index.size:
             left = rating.astype(np.float64) - self.mean - self.item_bias[item_index]
             rated = self._with_one(item_index)
@@ -98,7 +110,7 @@ class RatingFoldIn:
 
     def knows(self, targets: NDArray[np.integer]) -> NDArray[np.bool_]:
         """Of which of these items anything was learnt, bool, shape (t,)."""
-        known: NDArray[np.bool_] = np.logical_or(self.item_bias[targets], self.item_vectors[targets].any(axis=1))
+        known: NDArray[np.bool_] = self.rated[targets] | self.item_vectors[targets].any(axis=1)
         return known
 
     def _with_one(self, index: NDArray[np.integer]) -> NDArray[np.float64]:

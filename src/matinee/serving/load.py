@@ -27,7 +27,7 @@ class Shed(IntEnum):
 
     NOTHING = 0
     SCORING = 1
-    """Nobody is folded in anew, and nothing is re-ranked."""
+    """Nobody is folded in anew, nothing is re-ranked, and nothing explored."""
     HISTORY = 2
     """The history is not read either: a look-up, or what is popular."""
 

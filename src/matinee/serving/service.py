@@ -228,7 +228,8 @@ class Service:
 
     def _warm_up(self, bundle: Bundle) -> None:
         """The first answers from a bundle are slow: rules are put on it, linear algebra starts, pages are read."""
-        newcomer = Question(None, session=bundle.items[:1])
+        most_popular = bundle.items[int(bundle.popular()[0])]  # something was learnt of it
+        newcomer = Question(None, session=(most_popular,))
         for question in (newcomer, Question(None)):
             self.recommender.answer(
                 question, arm="", bundle=bundle, budget=Budget(self.clock, inf), without=lambda *_: None

@@ -121,7 +121,7 @@ class View:
         if fold_in is None or not fold_in.speaks(index, weight).any():
             return None
         scores = fold_in.scores(index, weight)
-        scores[fold_in.without_factors] = -np.inf
+        scores[~fold_in.has_factors] = -np.inf
         if not np.isfinite(scores.max(initial=0)):
             raise Corrupt(
                 "fold-in gave scores that are no numbers", remedy="Train again; look at the bundle's metrics."
@@ -167,25 +167,33 @@ class View:
 
     def popular_in_segment(self, n: int) -> NDArray[np.int32] | None:
         """The first `n` that may be shown of what is popular in the user's segment; nothing where that is none."""
-        return self._first_free(self.bundle.popular(self.segment), n) if self.segment >= 0 else None
+        return (
+            self._first_of(self._free_and_met, self.bundle.popular(self.segment), n) if self.segment >= 0 else None
+        )
 
     def popular_overall(self, n: int) -> NDArray[np.int32]:
         """The first `n` that may be shown of what is popular."""
-        return self._first_free(self.bundle.popular(), n)
+        return self._first_of(self._free_and_met, self.bundle.popular(), n)
 
     def popular_besides(self, index: NDArray[np.int32], n: int) -> NDArray[np.int32]:
-        """`n` more than those, of what is popular, in the user's segment where there is one."""
+        """`n` more than those, of what is popular, in the user's segment where it has one; what nobody met last."""
         before = self.free[index]
         self.free[index] = False
-        found = self._first_free(self.bundle.popular(self.segment), n)
+        found = self._first_of(self.free, self.bundle.popular(self.segment), n)
         self.free[index] = before
         return found
 
-    def _first_free(self, ordering: NDArray[np.int32], n: int) -> NDArray[np.int32]:
+    @cached_property
+    def _free_and_met(self) -> NDArray[np.bool_]:
+        """Of what may be shown, what somebody has met: what nobody has is not popular, however little is left."""
+        return self.free & self.bundle.is_met
+
+    @staticmethod
+    def _first_of(mask: NDArray[np.bool_], ordering: NDArray[np.int32], n: int) -> NDArray[np.int32]:
         width = 4 * n  # mostly enough, and a hundredth of the work
         while True:
             first = ordering[:width]
-            found: NDArray[np.int32] = first[self.free.take(first)]
+            found: NDArray[np.int32] = first[mask.take(first)]
             if len(found) >= n or width >= len(ordering):
                 return found[:n]
             width *= 4

@@ -11,6 +11,7 @@ from scipy import sparse
 from matinee.bundle.attributes import ItemAttributes
 from matinee.bundle.contents import UserBlock
 from matinee.core.clock import DAY
+from matinee.dataset.attributes import Attributes
 from matinee.dataset.interactions import Interactions
 from matinee.dataset.snapshot import ExtraUsers, Snapshot
 from matinee.models.base import Model
@@ -84,9 +85,8 @@ def fold_in_arrays(model: Model[Any], n_items: int) -> dict[str, NDArray[np.gene
     return arrays
 
 
-def item_attributes(snapshot: Snapshot) -> ItemAttributes:
+def item_attributes(known: Attributes, interactions: Interactions) -> ItemAttributes:
     """What a bundle says of the items: their attributes, and how many users met each."""
-    known, interactions = snapshot.attributes, with_whole_catalogue(snapshot)
     met = np.bincount(interactions.item_index, minlength=interactions.n_items)
     return ItemAttributes(
         titles=known.titles, genres=known.genres, **known.arrays(), interactions=met.astype(np.int32)

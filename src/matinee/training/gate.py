@@ -57,9 +57,11 @@ def judge(
         ranking = "passed" if interval.low > 0 else "refused"
         evidence |= _interval(interval)
     rating: RatingVerdict = "not applicable"
-    if candidate.rmse is not None and bias_rmse is not None:
-        rating = "passed" if candidate.rmse < bias_rmse else "refused"
-        evidence |= {"rmse": candidate.rmse, "bias_rmse": bias_rmse}
+    if bias_rmse is not None:
+        evidence["bias_rmse"] = bias_rmse
+        if candidate.rmse is not None:
+            rating = "passed" if candidate.rmse < bias_rmse else "refused"
+            evidence["rmse"] = candidate.rmse
     return Verdict(ranking, rating, evidence)
 
 

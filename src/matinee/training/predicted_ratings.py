@@ -27,37 +27,45 @@ def rating_fold_in(model: Model[Any], interactions: Interactions) -> RatingFoldI
     if not len(rated):
         return None
     mean, _, item_bias = baselines(rated, BaselineOnlyParams())
-    learnt = model.state().get("item_factors", np.empty((0, 0), dtype=np.float32))
+    learnt = model.item_vectors()
     vectors = np.zeros((interactions.n_items, learnt.shape[1]), dtype=np.float32)
     vectors[: len(learnt)] = learnt
-    return RatingFoldIn.of(vectors, item_bias, mean, float(rated.rating.min()), float(rated.rating.max()))
+    return RatingFoldIn.of(
+        vectors,
+        item_bias,
+        np.bincount(rated.item_index, minlength=interactions.n_items) > 0,
+        mean=mean,
+        low=float(rated.rating.min()),
+        high=float(rated.rating.max()),
+    )
 
 
 def prediction_errors(model: Model[Any], train: Interactions, test: Interactions, *, seed: int) -> dict[str, float]:
-    """RMSE and MAE of what servers will predict, as they will: from the latest ratings of each user, `MAX_ITEMS`.
+    """RMSE and MAE of what servers will predict, as they will: from what each user rated of the latest `MAX_ITEMS`.
 
     Over the held-out ratings of at most `JUDGED_USERS` users, drawn by the seed. Empty where a part has none.
 
     Args:
         model: fitted to `train`.
-        train: the users' own ratings.
+        train: what users did before.
         test: what was held out.
         seed: of the draw.
     """
     fold_in, held_out = rating_fold_in(model, train), test.rated()
     if fold_in is None or not len(held_out):
         return {}
-    rated, users = train.rated(), np.unique(held_out.user_index)
+    users = np.unique(held_out.user_index)
     if len(users) > JUDGED_USERS:
         users = np.sort(np.random.default_rng(seed).choice(users, JUDGED_USERS, replace=False))
-    known, wanted = (part.take(np.isin(part.user_index, users)) for part in (rated, held_out))
+    known, wanted = (part.take(np.isin(part.user_index, users)) for part in (train, held_out))
     known, wanted = (part.take(_by_user_and_time(part)) for part in (known, wanted))
     predicted = np.empty(len(wanted), dtype=np.float32)
     of_known, of_wanted = (np.searchsorted(part.user_index, [users, users + 1]) for part in (known, wanted))
     for at, end, start, stop in zip(*of_known.tolist(), *of_wanted.tolist(), strict=True):
-        of_latest = slice(max(at, end - MAX_ITEMS), end)
+        latest = np.arange(max(at, end - MAX_ITEMS), end)
+        rated = latest[~np.isnan(known.rating[latest])]
         predicted[start:stop] = fold_in.ratings(
-            known.item_index[of_latest], known.rating[of_latest], wanted.item_index[start:stop]
+            known.item_index[rated], known.rating[rated], wanted.item_index[start:stop]
         )
     return {"predicted_rmse": rmse(predicted, wanted.rating), "predicted_mae": mae(predicted, wanted.rating)}
 

@@ -17,6 +17,7 @@ from matinee.dataset.quality import QualityReport, check
 from matinee.dataset.snapshot import Snapshot, take_snapshot
 from matinee.dataset.splits import split
 from matinee.lake.lake import Lake
+from matinee.models.base import Model
 from matinee.models.registry import make
 from matinee.training import warm
 from matinee.training.answers import (
@@ -263,14 +264,34 @@ def _publishable_bundle(
     clock: Clock,
     progress: StepProgress,
 ) -> str:
-    snapshot = report.snapshot
-    model = fitted.model
+    contents = bundle_contents(
+        fitted.model, report.snapshot, _provenance(chosen, fitted, report, settings), settings, progress
+    )
+    return write_bundle(home.bundles, contents=contents, clock=clock)
+
+
+def bundle_contents(
+    model: Model[Any],
+    snapshot: Snapshot,
+    provenance: Provenance,
+    settings: TrainingSettings,
+    progress: StepProgress,
+) -> BundleContents:
+    """What is written: the model's answers for everybody, what it answers newcomers with, and the whole catalogue.
+
+    Args:
+        model: fitted to the snapshot.
+        snapshot: what it was fitted to.
+        provenance: what the run says of itself.
+        settings: how many answers there are, what liking is, and how many threads work.
+        progress: called after each block of users.
+    """
     met = with_whole_catalogue(snapshot)
     overall, by_segment = popularity_orders(
         met, snapshot.user_segment, len(snapshot.segments), settings.positive_rating
     )
-    contents = BundleContents(
-        provenance=_provenance(chosen, fitted, report, settings),
+    return BundleContents(
+        provenance=provenance,
         items=(*snapshot.items.ids, *snapshot.extra_items),
         item_minutes=snapshot.item_minutes,
         popular=overall,
@@ -279,10 +300,9 @@ def _publishable_bundle(
         users=user_blocks(model, snapshot, n=settings.top_n, threads=settings.threads, progress=progress),
         fold_in=fold_in_arrays(model, n_items=met.n_items),
         ratings=rating_fold_in(model, met),
-        attributes=item_attributes(snapshot),
+        attributes=item_attributes(snapshot.attributes, met),
         trending=trending_order(met, settings.positive_rating),
     )
-    return write_bundle(home.bundles, contents=contents, clock=clock)
 
 
 def _provenance(chosen: Evaluation, fitted: Fitted, report: RunReport, settings: TrainingSettings) -> Provenance:

@@ -47,7 +47,7 @@ def attributes() -> ItemAttributes:
         age_limit=age_limit,
         available_from_us=nothing.available_from_us,
         available_until_us=nothing.available_until_us,
-        interactions=index.astype(np.int32),
+        interactions=(index + 1).astype(np.int32),
     )
 
 

@@ -188,7 +188,7 @@ def test_an_item_is_described(client: TestClient):
     assert_says_where_it_is_from(response)
     body = response.json()
     assert (body["item"], body["title"], body["genres"], body["year"]) == ("a+39", "Title 39", ["Comedy"], 2019)
-    assert (body["age_limit"], body["interactions"], body["rank"]) == (18, 39, 1)
+    assert (body["age_limit"], body["interactions"], body["rank"]) == (18, 40, 1)
     assert (body["minutes"], body["available_from"], body["available_until"]) == (100, None, None)
     assert client.get("/v1/items/a+0").json()["rank"] == N_ITEMS
 
@@ -234,6 +234,14 @@ def test_trending_is_of_all_or_by_segment_or_by_genre(client: TestClient):
     assert groups(n=1, by="segment", year_from=1990) == {"young": named(10), "old": named(20)}
 
 
+def test_what_nobody_met_is_not_trending(home: Home, history: LmdbHistory):
+    met = np.arange(N_ITEMS) < 36
+    published(home, attributes=replace(attributes(), interactions=met.astype(np.int32)))
+    with opened_api(home, history) as client:
+        answer = client.get("/v1/trending", params={"n": 2, "by": "genre", "year_from": 1980 + 33}).json()
+    assert [ids(group) for group in answer["groups"]] == [named(33), named(34), named(35)]
+
+
 def test_a_history_is_what_was_done_lately_and_then_what_the_model_knew(client: TestClient, history: LmdbHistory):
     act(history, "u003", named(1), position=SNAPSHOT_END)
     act(history, "u003", named(9), position=SNAPSHOT_END + 1, minute=3)
@@ -271,15 +279,17 @@ def test_predictions_are_what_folding_in_gives(client: TestClient, history: Lmdb
 
 def test_nothing_is_predicted_of_an_item_that_nobody_liked(home: Home, history: LmdbHistory):
     arrays = fold_in().to_arrays()
-    arrays["item_factors"][6] = 0
+    arrays["item_factors"][[0, 6]] = 0
     published(home, fold_in=arrays)
     act(history, "u003", named(6), position=SNAPSHOT_END)  # nor is anything from it
     with opened_api(home, history) as client:
         body = client.post("/v1/predictions", json={"users": ["u003"], "items": named(6, 7)}).json()
+        only = client.post("/v1/predictions", json={"users": ["u001"], "items": named(7)}).json()
     (prediction,) = body["predictions"]
     assert (body["unknown_items"], prediction["based_on"]) == ([], "seen")
     assert prediction["values"][0] is None
     assert prediction["values"][1] > 0
+    assert only["predictions"][0]["based_on"] == "nothing"  # what this one has seen says nothing
 
 
 def test_ratings_are_predicted_where_people_rate(home: Home, history: LmdbHistory):
@@ -314,15 +324,21 @@ def test_without_ratings_none_is_predicted(client: TestClient):
     assert (prediction["kind"], prediction["based_on"], prediction["values"]) == ("rating", "nothing", [None])
 
 
-def test_ratings_are_those_of_the_mean_user_while_the_history_is_away(home: Home):
+def test_ratings_are_those_of_the_mean_user_while_the_history_is_away(
+    home: Home, history: LmdbHistory, monkeypatch: pytest.MonkeyPatch
+):
+    def away(_: str):
+        raise StoreUnavailable("away")
+
     published(home, ratings=ratings())
-    with opened_api(home, ready=False) as client:
-        end = time.monotonic() + 10
-        while (response := client.post("/v1/predictions", json={"users": ["u003"], "items": named(6)})).is_error:
-            assert time.monotonic() < end  # the release is not open yet
-            time.sleep(0.01)
-        body = response.json()
-    assert body["predictions"][0]["based_on"] == "nothing"
+    act(history, "u003", named(4), position=SNAPSHOT_END, rating=5.0)
+    wanted = {"users": ["u003"], "items": named(6)}
+    with opened_api(home, history) as client:
+        (known,) = client.post("/v1/predictions", json=wanted).json()["predictions"]
+        monkeypatch.setattr(history, "glance", away)
+        (unknown,) = client.post("/v1/predictions", json=wanted).json()["predictions"]
+    assert (known["based_on"], unknown["based_on"]) == ("history", "nothing")
+    assert known["values"][0] > unknown["values"][0] == pytest.approx(3 + 6 / N_ITEMS)
 
 
 def test_a_model_that_folds_nobody_in_scores_only_what_it_listed(home: Home, history: LmdbHistory):

@@ -100,9 +100,10 @@ def _known(
     liked = tried(asked, "history", _liked, asked, bundle, user)
     if liked is not None and fold_in.speaks(*liked).any():
         return "history", *liked
-    if entry is None or not entry.seen.size:
-        return "nothing", *_NOTHING
-    return "seen", entry.seen, np.ones(len(entry.seen), dtype=np.float32)
+    seen = _NOTHING[0] if entry is None else entry.seen
+    each_the_same = np.ones(len(seen), dtype=np.float32)
+    known = fold_in.speaks(seen, each_the_same).any()
+    return "seen" if known else "nothing", seen, each_the_same
 
 
 def _liked(asked: Asked, bundle: Bundle, user: str) -> tuple[NDArray[np.int32], NDArray[np.float32]]:

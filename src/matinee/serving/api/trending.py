@@ -28,7 +28,7 @@ async def read_trending(request: Request, wanted: Annotated[TrendingQuery, Query
     """
     asked = asked_of(request)
     bundle = asked.bundle()
-    showable = asked.showable(bundle, wanted.filter())
+    showable = asked.showable(bundle, wanted.filter()) & bundle.is_met
     groups = []
     for name, ordering, among in _orderings(bundle, wanted.by):
         first = ordering[(showable & among)[ordering]][: wanted.n].tolist()
