@@ -1,5 +1,6 @@
 """`matinee import`."""
 
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -14,9 +15,10 @@ from matinee.core.errors import InvalidInput
 
 if TYPE_CHECKING:
     from matinee.ingest.importing import Importer, ImportReport
+    from matinee.ingest.metadata_reading import Kind
 
 SNIFFED_LINES = 50
-Format = Literal["auto", "lines", "table"]
+Format = Literal["auto", "lines", "table", "items", "users"]
 
 
 def run(
@@ -25,7 +27,12 @@ def run(
         Path | None, typer.Option(help="Where the data set lies: its folder or its zip. Else it is downloaded.")
     ] = None,
     file_format: Annotated[
-        Format, typer.Option("--format", help="What the file holds: lines of the stream, or a table.")
+        Format,
+        typer.Option(
+            "--format",
+            help="What the file holds: lines of the stream, a table of ratings or minutes, or what items or users "
+            "are.",
+        ),
     ] = "auto",
     column: Annotated[
         list[str] | None,
@@ -38,12 +45,20 @@ def run(
 
     Lines of the stream (plain or gzip), CSV and Parquet tables, and `movielens-100k`, `-1m`, `-10m`, `-20m`,
     `-25m`, `-32m`, `-latest-small`. Importing the same content twice changes nothing.
+
+    With `--format items` or `users` it says what these are: a CSV, TSV or Parquet table, or JSON lines, with an id
+    and any of title, genres, year, runtime, release_date, age_limit, available_from, available_until and others, or
+    of age, occupation, gender. New items are known from then on, before anybody has met them.
     """
     from matinee.ingest.importing import Importer  # noqa: PLC0415 - a verb imports what it uses
 
     context = open_context("import", home)
     room = data_gate(context.home, context.settings.budget, context.clock)
     room.require()  # a data set is downloaded there too
+    if file_format in {"items", "users"}:
+        kind: Kind = "item" if file_format == "items" else "user"
+        _describe(context, kind, _file(source), column or [], room.require, as_json=as_json)
+        return
     with bars(quiet=as_json) as progress:
         importer = Importer(
             home=context.home,
@@ -86,15 +101,31 @@ def _import(
             items=dataset.items,
             users=dataset.users,
         )
-    file = Path(source)
-    if not file.is_file():
-        raise InvalidInput(
-            f"{source} is neither a file nor a data set that matinee knows",
-            remedy=f"Name a file, or one of {', '.join(NAMES)}.",
-        )
+    file = _file(source)
     if file_format == "lines" or (file_format == "auto" and not column and holds_lines(file)):
         return importer.lines(file)
     return importer.table(file, _columns(column or []))
+
+
+def _describe(
+    context: Context, kind: "Kind", file: Path, column: list[str], room: Callable[[], None], *, as_json: bool
+) -> None:
+    from matinee.ingest.descriptions import import_descriptions  # noqa: PLC0415 - a verb imports what it uses
+
+    with bars(quiet=as_json) as progress:
+        progress(f"reading {kind}s", 0, 0)
+        report = import_descriptions(
+            kind, file, _columns(column), home=context.home, lake=context.lake, clock=context.clock,
+            require_room=room,
+        )  # fmt: skip
+    if as_json:
+        emit(report.as_dict())
+        return
+    people.print(f"{report.read:,} {kind}s read, {report.changed:,} of them new or changed.")
+    if report.erased:
+        people.print(f"{report.erased:,} left out: they were erased.")
+    if kind == "item" and report.changed:
+        people.print("Answers know of them after the next `matinee train`.")
 
 
 def holds_lines(file: Path) -> bool:
@@ -109,6 +140,18 @@ def holds_lines(file: Path) -> bool:
     readings = [read_line(line, appended_us=now_us) for line in islice(first, SNIFFED_LINES)]
     usable = sum(reading.outcome is not Outcome.QUARANTINED for reading in readings)
     return 2 * usable > len(readings)
+
+
+def _file(source: str) -> Path:
+    from matinee.dataset.public import NAMES  # noqa: PLC0415
+
+    file = Path(source)
+    if not file.is_file():
+        raise InvalidInput(
+            f"{source} is neither a file nor a data set that matinee knows",
+            remedy=f"Name a file, or one of {', '.join(NAMES)}.",
+        )
+    return file
 
 
 def _columns(texts: list[str]) -> dict[str, str]:

@@ -6,7 +6,7 @@ is not known; what is left is used.
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
@@ -93,10 +93,15 @@ def _read_document(kind: Kind, asked: str, document: Row) -> Reading:
         return Unknown() if "not found" in says else Unreadable(Reason.MESSAGE)
     if named is not None and str(named) != asked:
         return Unreadable(Reason.ANOTHER_ID)
-    row = _item(document) if kind == "item" else _user(document)
+    row = read_attributes(kind, document)
     if all(value is None for value in row.values()):
         return Unreadable(Reason.NOTHING)
     return Described({kind: asked, **row})
+
+
+def read_attributes(kind: Kind, document: Row) -> Row:
+    """What an object with the fields `FIELDS` says, as columns of the lake's table without the id."""
+    return _item(document) if kind == "item" else _user(document)
 
 
 def _item(document: Row) -> Row:
@@ -169,12 +174,12 @@ def _day(value: object) -> date | None:
 
 
 def _genres(value: object) -> list[str] | None:
-    """Names, be they sent as objects, as texts, or the whole as a text of JSON or with commas."""
+    """Names, be they sent as objects, as texts, or the whole as a text of JSON or with `|` or commas between."""
     if isinstance(value, str):
         try:
             value = json.loads(value)
         except (ValueError, RecursionError):
-            value = str(value).split(",")
+            value = str(value).split("|" if "|" in str(value) else ",")
     if not isinstance(value, list):
         return None
     names = [_text(genre.get("name") if isinstance(genre, dict) else genre) for genre in value[:_MOST_GENRES]]
@@ -197,6 +202,12 @@ _ITEM_EXTRA: dict[str, Callable[[object], object]] = {
     "vote_count": _count,
 }
 """What is kept in the column `extra`, and how it is read."""
+
+FIELDS: Mapping[Kind, tuple[str, ...]] = {
+    "item": ("title", "genres", "year", "runtime", "release_date", *_ITEM_EXTRA),
+    "user": ("age", "occupation", "gender"),
+}
+"""What is read of an item and of a user."""
 
 
 def _extra(document: Row, known: dict[str, Callable[[object], object]]) -> str | None:

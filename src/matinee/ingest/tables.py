@@ -90,7 +90,7 @@ def map_columns(found: list[str], given: Mapping[str, str] | None = None) -> dic
     for name, understood in COLUMN_NAMES.items():
         if name in mapping:
             continue
-        candidates = [c for c in found if _plain(c) in understood and c not in given.values()]
+        candidates = [c for c in found if plain_name(c) in understood and c not in given.values()]
         if len(candidates) > 1:
             raise _unmapped(f"both {candidates[0]!r} and {candidates[1]!r} could be the {name}", found)
         if candidates:
@@ -101,7 +101,8 @@ def map_columns(found: list[str], given: Mapping[str, str] | None = None) -> dic
     return mapping
 
 
-def _plain(column: str) -> str:
+def plain_name(column: str) -> str:
+    """A column's name without what does not matter in it."""
     return column.partition(":")[0].strip().lower().translate(str.maketrans("", "", "_- "))
 
 
