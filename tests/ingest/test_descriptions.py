@@ -152,6 +152,12 @@ def test_what_cannot_be_read_is_told_with_its_place_and_nothing_is_imported(worl
     assert not rows_of(world, "items")
 
 
+def test_a_file_that_says_nothing_of_users_is_none_of_users(world, describe):
+    with pytest.raises(InvalidInput, match="says nothing of users"):
+        describe("user", ITEMS)
+    assert not rows_of(world, "users")
+
+
 def test_a_column_or_a_field_that_is_not_there_is_told(describe):
     with pytest.raises(InvalidInput, match="no column 'length'"):
         describe("item", ITEMS, {"runtime": "length"})

@@ -122,6 +122,8 @@ def _documents(kind: Kind, path: Path, columns: Mapping[str, str], scratch: Path
         names = _fields(kind, found, columns)
         if ID_FIELD[kind] not in names:
             raise InvalidInput(f"{path}: no column is the {kind}; there are {found}", remedy=_remedy(kind))
+        if kind == "user" and len(names) == 1:  # of an item to know that it is there is something
+            raise InvalidInput(f"{path} says nothing of users; there are {found}", remedy=_remedy(kind))
         for rows in table.select(**names).collect_batches(maintain_order=True):
             for document in rows.iter_rows(named=True):
                 yield {name: _plain_value(value) for name, value in document.items()}
