@@ -16,7 +16,6 @@ def test_a_bundle_is_built_opened_and_served_and_every_stage_is_told():
     (row,) = json.loads(done.stdout)
     stages = [row[stage] for stage in ("arrays", "answers", "writing", "hashing", "forcing")]
     assert all(seconds > 0 for seconds in stages)
-    assert abs(sum(stages) - row["total"]) < 1e-6
     assert row["interactions"] > USERS
     assert 0 < row["data_mb"] <= row["peak_mb"]
     assert 0 < row["further_server_mb"] < row["first_server_mb"]

@@ -57,7 +57,12 @@ def run(
     room.require()  # a data set is downloaded there too
     if file_format in {"items", "users"}:
         kind: Kind = "item" if file_format == "items" else "user"
-        _describe(context, kind, _file(source), column or [], room.require, as_json=as_json)
+        if not Path(source).is_file():
+            raise InvalidInput(
+                f"{source} is no file",
+                remedy=f"--format {file_format} takes one; a data set brings its own {kind}s.",
+            )
+        _describe(context, kind, Path(source), column or [], room.require, as_json=as_json)
         return
     with bars(quiet=as_json) as progress:
         importer = Importer(

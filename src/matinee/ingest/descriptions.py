@@ -3,8 +3,7 @@
 An item need not have been met by anybody: this is how one is announced before it comes.
 """
 
-import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
@@ -15,15 +14,14 @@ from matinee.core.erasures import ERASED, read_erasures
 from matinee.core.errors import InvalidInput
 from matinee.core.home import Home
 from matinee.core.ids import item_id, user_id
-from matinee.ingest.files import open_content
-from matinee.ingest.metadata_lake import write_rows
+from matinee.ingest.described_files import ID_FIELD, documents, remedy_for
+from matinee.ingest.metadata_lake import merged_extra, write_rows
 from matinee.ingest.metadata_reading import FIELDS, Kind, Row, read_attributes
-from matinee.ingest.tables import COLUMN_NAMES, open_table, plain_name
 from matinee.lake.lake import Lake
 
-ID_FIELD: Mapping[Kind, str] = {"item": "id", "user": "user_id"}
 _ID_OF = {"item": item_id, "user": user_id}
-_REMEDY = "Each row needs an id, and may have: {}. Say what a column is with `--column runtime=length`."
+_TEXTS = ("title", "occupation", "gender")
+"""Fields that are texts also where they look like numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,103 +77,71 @@ def import_descriptions(
         StoreUnavailable: the lake did not answer; the same import may be given again.
     """
     began = clock.monotonic()
-    given = {ID_FIELD[kind] if ours == kind else ours: theirs for ours, theirs in (columns or {}).items()}
+    rows = list(_read(kind, path, _checked(kind, columns or {}), home.run))
+    n_read = len(rows)
+    require_room()
+    if kind == "user":
+        erased = read_erasures(home.data / ERASED)
+        rows = [row for row in rows if row[kind] not in erased]
+    n_kept = len(rows)
+    changed = write_rows(lake, kind, _one_of_each(kind, rows)) if rows else 0
+    return DescribedReport(kind, n_read, changed, n_read - n_kept, clock.monotonic() - began)
+
+
+def _checked(kind: Kind, columns: Mapping[str, str]) -> dict[str, str]:
+    """The columns that the caller names, by field; the id may be called what it is of."""
+    given = {ID_FIELD[kind] if ours == kind else ours: theirs for ours, theirs in columns.items()}
     for ours in given:
         if ours not in (ID_FIELD[kind], *FIELDS[kind]):
-            raise InvalidInput(f"{kind}s have no field {ours!r}", remedy=_remedy(kind))
-    rows = list(_read(kind, path, given, home.run))
-    erased = read_erasures(home.data / ERASED) if kind == "user" else ()
-    kept = [row for row in rows if row[kind] not in erased]
-    require_room()
-    changed = write_rows(lake, kind, _last_of_each(kind, kept)) if kept else 0
-    return DescribedReport(kind, len(rows), changed, len(rows) - len(kept), clock.monotonic() - began)
+            raise InvalidInput(f"{kind}s have no field {ours!r}", remedy=remedy_for(kind))
+    return given
 
 
 def _read(kind: Kind, path: Path, columns: Mapping[str, str], scratch: Path) -> Iterator[Row]:
     """The file's rows as those of the lake's table, in order."""
-    for number, document in enumerate(_documents(kind, path, columns, scratch), 1):
-        found = document.get(ID_FIELD[kind])
-        text = "" if found is None else str(found).strip()
-        if not text:
-            raise InvalidInput(f"{path}: row {number} has no id; nothing was imported", remedy=_remedy(kind))
-        try:
-            its_id = _ID_OF[kind](text)
-        except InvalidInput as error:
+    for number, document in documents(kind, path, columns, scratch):
+        values = {name: _plain(value) for name, value in document.items()}
+        if any("\ufffd" in value for value in values.values() if isinstance(value, str)):
             raise InvalidInput(
-                f"{path}: row {number}: {error}; nothing was imported", remedy=error.remedy
-            ) from error
-        known = read_attributes(kind, document)
-        yield {kind: its_id, **{name: _plain_value(value) for name, value in known.items()}}
-
-
-def _documents(kind: Kind, path: Path, columns: Mapping[str, str], scratch: Path) -> Iterator[Row]:
-    with open_content(path) as content:
-        beginning = content.read(1 << 16).lstrip()
-    if beginning.startswith(b"{"):
-        with open_content(path) as content:
-            for document in _lines(path, kind, content):
-                there = {ours: theirs for ours, theirs in columns.items() if theirs in document}
-                yield {ours: document[theirs] for ours, theirs in _fields(kind, list(document), there).items()}
-        return
-    with open_table(path, scratch) as table:
-        found = table.collect_schema().names()
-        names = _fields(kind, found, columns)
-        if ID_FIELD[kind] not in names:
-            raise InvalidInput(f"{path}: no column is the {kind}; there are {found}", remedy=_remedy(kind))
-        if kind == "user" and len(names) == 1:  # of an item to know that it is there is something
-            raise InvalidInput(f"{path} says nothing of users; there are {found}", remedy=_remedy(kind))
-        for rows in table.select(**names).collect_batches(maintain_order=True):
-            for document in rows.iter_rows(named=True):
-                yield {name: _plain_value(value) for name, value in document.items()}
-
-
-def _lines(path: Path, kind: Kind, lines: Iterable[bytes]) -> Iterator[Row]:
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            document = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise InvalidInput(
-                f"{path}: line {number} is no JSON: {error}; nothing was imported", remedy=_remedy(kind)
-            ) from error
-        if not isinstance(document, dict):
-            raise InvalidInput(
-                f"{path}: line {number} is no JSON object; nothing was imported", remedy=_remedy(kind)
+                f"{path}: row {number} is not UTF-8; nothing was imported", remedy="Save it as UTF-8."
             )
-        yield document
+        its_id = _id_of(kind, values.pop(ID_FIELD[kind], None), f"{path}: row {number}")
+        texts = {name: str(value) for name, value in values.items() if name in _TEXTS and type(value) is int}
+        known = read_attributes(kind, values | texts)
+        yield {kind: its_id, **{name: _plain(value) for name, value in known.items()}}
 
 
-def _fields(kind: Kind, found: list[str], given: Mapping[str, str]) -> dict[str, str]:
-    """The file's column of each field that it has."""
-    for theirs in given.values():
-        if theirs not in found:
-            raise InvalidInput(f"there is no column {theirs!r}; the table has {found}", remedy=_remedy(kind))
-    by_plain_name = {plain_name(column): column for column in reversed(found)}
-    its_id, fields = ID_FIELD[kind], dict(given)
-    for field in FIELDS[kind]:
-        if field not in fields and plain_name(field) in by_plain_name:
-            fields[field] = by_plain_name[plain_name(field)]
-    if its_id not in fields:
-        named = [by_plain_name[name] for name in (*COLUMN_NAMES[kind], "id") if name in by_plain_name]
-        if named:
-            fields[its_id] = named[0]
-    return fields
+def _id_of(kind: Kind, found: object, where: str) -> str:
+    """The text of an id, which is a text or a whole number."""
+    if isinstance(found, float) and found.is_integer():
+        found = int(found)
+    if found is None or isinstance(found, bool) or not isinstance(found, int | str) or not str(found).strip():
+        shown = "no id" if found is None or found == "" else f"{found!r} for an id"
+        raise InvalidInput(f"{where} has {shown}; nothing was imported", remedy=remedy_for(kind))
+    try:
+        return _ID_OF[kind](str(found).strip())
+    except InvalidInput as error:
+        remedy = f"{error.remedy} Where another column is the id, say so: `--column {ID_FIELD[kind]}=NAME`."
+        raise InvalidInput(f"{where}: {error}; nothing was imported", remedy=remedy) from error
 
 
-def _plain_value(value: object) -> object:
-    """The value; the text of a date, as JSON has it."""
-    return value.isoformat() if isinstance(value, date) else value  # a time is a date, too
+def _plain(value: object) -> object:
+    """The value as JSON has it: the text of bytes and dates; of lists, what is in them."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    return value.isoformat() if isinstance(value, date) else value
 
 
-def _last_of_each(kind: Kind, rows: list[Row]) -> list[Row]:
+def _one_of_each(kind: Kind, rows: list[Row]) -> list[Row]:
     """One row for each id: of what is known, what comes last."""
     merged: dict[str, Row] = {}
     for row in rows:
-        known = {name: value for name, value in row.items() if value is not None}
-        merged[row[kind]] = merged.get(row[kind], row) | known
+        before = merged.get(row[kind])
+        if before is not None:
+            known = {name: value for name, value in row.items() if value is not None}
+            merged[row[kind]] = before | known | {"extra": merged_extra(before["extra"], row["extra"])}
+        else:
+            merged[row[kind]] = row
     return list(merged.values())
-
-
-def _remedy(kind: Kind) -> str:
-    return _REMEDY.format(", ".join(FIELDS[kind]))

@@ -74,7 +74,7 @@ def write_rows(lake: Lake, kind: Kind, rows: list[Row]) -> int:
     schema = TABLE_OF[kind]
     columns = pl.Schema({name: dtype for name, dtype in schema.columns.items() if name not in schema.filled})
     stored = _stored_extra(lake, kind, [row[kind] for row in rows])
-    merged = [row | {"extra": _merged(stored.get(row[kind]), row["extra"])} for row in rows]
+    merged = [row | {"extra": merged_extra(stored.get(row[kind]), row["extra"])} for row in rows]
     texts = pl.Schema({name: pl.String if dtype == pl.Date else dtype for name, dtype in columns.items()})
     frame = pl.DataFrame(merged, schema=texts, orient="row")
     dates = [pl.col(name).str.to_date("%Y-%m-%d") for name, dtype in columns.items() if dtype == pl.Date]
@@ -88,7 +88,8 @@ def _stored_extra(lake: Lake, kind: Kind, ids: list[str]) -> dict[str, str]:
     return {key: text for key, text in stored.iter_rows() if text}
 
 
-def _merged(stored: str | None, given: str | None) -> str | None:
+def merged_extra(stored: str | None, given: str | None) -> str | None:
+    """The attributes of both, as the text of a JSON object; of what both have, what is given."""
     both = _object(stored) | _object(given)
     if given is None or both == _object(stored):
         return stored

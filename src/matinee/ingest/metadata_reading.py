@@ -22,7 +22,7 @@ LONGEST_MINUTES = 1_440
 _LONGEST_TEXT = 500
 _MOST_GENRES = 50
 _LARGEST = 1e15
-_NULLS = {"", "null", "none", "nan", "n/a", "undefined"}
+_NULLS = {"", "null", "none", "nan", "n/a", "undefined", "(no genres listed)"}
 _TRUTH = {"true": True, "false": False, "1": True, "0": False}
 _INT32 = 2**31
 

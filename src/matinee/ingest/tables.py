@@ -110,7 +110,8 @@ def _unmapped(why: str, found: list[str]) -> InvalidInput:
     expected = "; ".join(f"{name}: {', '.join(names)}" for name, names in COLUMN_NAMES.items())
     return InvalidInput(
         f"{why}; the table has {', '.join(map(repr, found))}",
-        remedy=f"Say which column is which, or give it one of the names ({expected}). time may be missing.",
+        remedy=f"Say which column is which, or give it one of the names ({expected}). time may be missing. "
+        "A file of what items or users are is imported with `--format items`, or users.",
     )
 
 

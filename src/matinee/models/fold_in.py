@@ -53,9 +53,12 @@ class FoldIn:
     epsilon: float = _NEWER["epsilon"]
     has_factors: NDArray[np.bool_] = field(init=False, repr=False, compare=False)
     """bool, shape (n_items,): the items of which something was learnt."""
+    without_factors: NDArray[np.int64] = field(init=False, repr=False, compare=False)
+    """int64, ascending: the others."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "has_factors", self.item_factors.any(axis=1))
+        object.__setattr__(self, "without_factors", np.flatnonzero(~self.has_factors))
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[np.generic]]) -> Self:

@@ -121,7 +121,7 @@ class View:
         if fold_in is None or not fold_in.speaks(index, weight).any():
             return None
         scores = fold_in.scores(index, weight)
-        scores[~fold_in.has_factors] = -np.inf
+        scores[fold_in.without_factors] = -np.inf
         if not np.isfinite(scores.max(initial=0)):
             raise Corrupt(
                 "fold-in gave scores that are no numbers", remedy="Train again; look at the bundle's metrics."

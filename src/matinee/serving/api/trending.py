@@ -24,7 +24,7 @@ async def read_trending(request: Request, wanted: Annotated[TrendingQuery, Query
     Of all and by genre a like counts half after a week; where the data has no times, and within segments, all count
     the same.
 
-    What is blocked, not available, or not for every age is left out.
+    What is blocked, not available, not for every age, or met by nobody yet is left out.
     """
     asked = asked_of(request)
     bundle = asked.bundle()
