@@ -88,7 +88,8 @@ def _of_lines(kind: Kind, path: Path, columns: Mapping[str, str]) -> Iterator[tu
 def _object(kind: Kind, line: bytes, where: str) -> dict[str, object]:
     if len(line) > LINE_BYTES:
         raise InvalidInput(
-            f"{where} has more than {LINE_BYTES} bytes; nothing was imported", remedy=remedy_for(kind)
+            f"{where} has more than {LINE_BYTES} bytes; nothing was imported",
+            remedy=f"One object a line. {remedy_for(kind)}",
         )
     try:
         document = json.loads(line)
@@ -113,14 +114,14 @@ def _fields(kind: Kind, found: tuple[str, ...], given: Mapping[str, str]) -> dic
     if its_id not in given:
         own = by_plain_name.get(plain_name(its_id))
         others = [by_plain_name[name] for name in COLUMN_NAMES[kind] if name in by_plain_name]
-        candidates = [own] if own else others or [by_plain_name[name] for name in ("id",) if name in by_plain_name]
-        if len(candidates) > 1:
+        if own is None and len(others) > 1:
             raise InvalidInput(
-                f"both {candidates[0]!r} and {candidates[1]!r} could be the {kind}",
-                remedy=f"Say which: `--column {its_id}={candidates[0]}`.",
+                f"both {others[0]!r} and {others[1]!r} could be the {kind}",
+                remedy=f"Say which: `--column {its_id}={others[0]}`.",
             )
-        if candidates:
-            fields[its_id] = candidates[0]
+        chosen = own or next(iter(others), by_plain_name.get("id"))
+        if chosen is not None:
+            fields[its_id] = chosen
     return fields
 
 
